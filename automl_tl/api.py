@@ -1,0 +1,264 @@
+"""The Python interface: a study, as an object."""
+
+from __future__ import annotations
+
+import time as clock
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automl_tl import metrics, prepare, storage, summary
+from automl_tl.bounds import DEFAULT_TRIALS, make_bounds
+from automl_tl.cache.store import Store
+from automl_tl.errors import StudyError, UsageError
+from automl_tl.search import Search
+from automl_tl.study import StudyDirectory
+from automl_tl.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import optuna
+
+    from automl_tl.export import ExportReport
+    from automl_tl.networks import Networks
+    from automl_tl.study import StudyData
+
+    Listener = Callable[[Mapping[str, Any]], None]
+
+
+class Best:
+    """The best trial of a study.
+
+    Attributes:
+        number: Of the trial.
+        params: What it trained.
+        metrics: Its figures on the validation split.
+        test: Its figures on the test split; None when they were not computed.
+        optimism: How far its validation accuracy is to be trusted.
+    """
+
+    def __init__(self, study: Study, facts: Mapping[str, Any]) -> None:
+        self._study = study
+        self.number: int = facts["trial"]
+        self.params: dict[str, Any] = dict(facts["params"])
+        self.metrics: dict[str, Any] = dict(facts["validation"])
+        self.test: dict[str, Any] | None = facts["test"]
+        self.optimism: dict[str, Any] = dict(facts["optimism"])
+
+    def export(self, path: str | Path, format: str | None = None) -> ExportReport:
+        """Export the model; see ``Study.export``."""
+        return self._study.export(path, format, self.number)
+
+
+class Study:
+    """A search and everything it found. Make one with ``create`` or ``open``."""
+
+    def __init__(
+        self,
+        directory: StudyDirectory,
+        data: StudyData,
+        networks: Networks | None = None,
+        store: Store | None = None,
+    ) -> None:
+        self._directory = directory
+        self._data = data
+        self._networks = networks
+        self._store = store
+
+    @classmethod
+    def create(
+        cls,
+        directory: str | Path,
+        data: str | Path,
+        *,
+        backbones: Sequence[str] = (),
+        weights: Mapping[str, str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        metric: str = "accuracy",
+        seed: int = 0,
+        storage: str | None = None,
+        listener: Listener | None = None,
+    ) -> Study:
+        """Open the data, decode it once, split it, and write a new study directory.
+
+        Args:
+            directory: To create.
+            data: A folder with a sub-folder a class, the same below ``train/``, ``val/`` and
+                ``test/``, a CSV with ``path,label[,split]``, an archive of these, or a name.
+            backbones: Globs; the recommended ones without any.
+            weights: A backbone's key or glob to ``imagenet``, ``none`` or a path.
+            settings: Parameters to fix, narrow or widen: a value, a list, or
+                ``{"low": ..., "high": ...}``.
+            metric: ``accuracy``, ``balanced_accuracy``, ``macro_f1`` or ``log_loss``.
+            seed: Of the split, the sampler and the training.
+            storage: Optuna storage URL; a journal in the directory by default.
+            listener: Told notes and progress, see ``search``.
+
+        Raises:
+            AutoMLError: One sentence about what is wrong.
+        """
+        tell = listener or _ignore
+        store = Store()
+        path = Path(directory).expanduser().absolute()
+        made, study_data, networks = prepare.new_study(
+            path,
+            str(data),
+            backbones=backbones,
+            weights=weights or {},
+            settings=settings or {},
+            metric=metric,
+            seed=seed,
+            storage=storage,
+            store=store,
+            tell=lambda text: tell({"event": "warning", "text": text}),
+            stage=_stages(tell),
+        )
+        return cls(made, study_data, networks, store)
+
+    @classmethod
+    def open(cls, directory: str | Path) -> Study:
+        """Open an existing study.
+
+        Raises:
+            StudyError: When there is none, or it is damaged.
+        """
+        found = StudyDirectory.open(Path(directory).expanduser().absolute())
+        return cls(found, found.data())
+
+    @property
+    def directory(self) -> Path:
+        """The study directory."""
+        return self._directory.path
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self._directory.config.name
+
+    def search(
+        self,
+        *,
+        trials: int | None = None,
+        time: str | float | None = None,
+        target: float | None = None,
+        workers: int | None = None,
+        device: str = "auto",
+        engine: str = "local",
+        listener: Listener | None = None,
+        started: float | None = None,
+    ) -> dict[str, Any]:
+        """Search until a bound is reached, Ctrl-C comes, or nothing can succeed.
+
+        Args:
+            trials: Finished trials of the study in all.
+            time: Wall time, seconds or ``30m``; it holds, the test figures included.
+            target: Value of the metric that is good enough.
+            workers: Processes; one a GPU by default, else one.
+            device: ``auto``, ``cpu``, ``cuda:0``, ...
+            engine: What starts the workers.
+            listener: Told everything that happens, as dicts with an ``event``.
+            started: ``time.monotonic()`` from which ``time`` counts; now by default.
+
+        Returns:
+            ``summary()``.
+
+        Raises:
+            StudyError: When another search is at work, or no trial succeeded.
+            UsageError: When a bound makes no sense.
+        """
+        tell = listener or _ignore
+        done = sum(self.summary()["state"].values())
+        bounds = make_bounds(self._directory.config.metric, done, trials, time, target, started)
+        if trials is None and time is None and target is None:
+            limit = format_duration(bounds.seconds or 0)
+            text = f"No bound was given: at most {DEFAULT_TRIALS} more trials and {limit}."
+            tell({"event": "note", "text": text})
+        if workers is not None and workers < 1:
+            raise UsageError(f"workers: expected 1 or more, got {workers}.")
+        store = self._store = self._store or Store()
+        self._networks = self._networks or prepare.open_networks(
+            self._directory, self._data, store, _stages(tell)
+        )
+        search = Search(self._directory, self._data, self._networks, store, bounds, tell)
+        reason = search.run(workers, device, engine)
+        facts = self.summary()
+        tell(
+            {
+                "event": "finished",
+                "reason": reason,
+                "state": facts["state"],
+                "best": facts["best"],
+                "seconds": clock.monotonic() - bounds.started,
+            }
+        )
+        return facts
+
+    def summary(self) -> dict[str, Any]:
+        """Return everything that is known of the study, JSON-ready."""
+        return summary.summarise(self._directory, self._data, self._optuna())
+
+    @property
+    def best(self) -> Best:
+        """The best trial.
+
+        Raises:
+            StudyError: When no trial is complete yet.
+        """
+        facts = self.summary()["best"]
+        if facts is None:
+            raise StudyError(f"The study {self.name} has no finished trial yet: search first.")
+        return Best(self, facts)
+
+    def export(
+        self, path: str | Path, format: str | None = None, trial: int | None = None
+    ) -> ExportReport:
+        """Export a trial's model and prove that the file agrees with it.
+
+        Args:
+            path: The file to write; its suffix tells the format when ``format`` does not.
+            format: One of the backend's formats; ONNX by default.
+            trial: Number of the trial; the best one by default.
+
+        Raises:
+            ExportError: When the trial's model is not kept, or the file does not agree; nothing is
+                left behind then.
+        """
+        from automl_tl.deliver import export_trial
+
+        self._store = self._store or Store()
+        return export_trial(
+            self._directory,
+            self._data,
+            self._optuna(),
+            self._store,
+            Path(path).expanduser().absolute(),
+            format,
+            trial,
+        )
+
+    def _optuna(self) -> optuna.Study:
+        config = self._directory.config
+        return storage.open_optuna(
+            self.directory,
+            config.storage,
+            config.name,
+            metrics.DIRECTIONS[config.metric],
+            config.seed,
+        )
+
+
+def _ignore(event: Mapping[str, Any]) -> None:
+    pass
+
+
+def _stages(tell: Listener) -> Callable[[str, int, int], None]:
+    last = 0.0
+
+    def stage(what: str, done: int, total: int) -> None:
+        nonlocal last
+        now = clock.monotonic()
+        if now - last >= 0.1 or done >= total:
+            last = now
+            tell({"event": "stage", "worker": None, "what": what, "done": done, "total": total})
+
+    return stage

@@ -1,0 +1,65 @@
+"""When a search ends."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from automl_tl.errors import UsageError
+from automl_tl.units import parse_duration
+
+DEFAULT_TRIALS = 50
+DEFAULT_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """When a search ends.
+
+    Attributes:
+        trials: Finished trials of the whole study; None for no bound.
+        seconds: Wall time of this search, counted from ``started``; None for no bound.
+        target: Value of the metric that is good enough; None for none.
+        started: ``time.monotonic()`` at which the clock began to run.
+    """
+
+    trials: int | None
+    seconds: float | None
+    target: float | None
+    started: float
+
+    @property
+    def deadline(self) -> float:
+        """``time.monotonic()`` at which everything should be over."""
+        return float("inf") if self.seconds is None else self.started + self.seconds
+
+
+def make_bounds(
+    metric: str,
+    finished: int,
+    trials: int | None,
+    seconds: str | float | None,
+    target: float | None,
+    started: float | None,
+) -> Bounds:
+    """Check what a person asked for; with nothing asked, choose bounds that make sense.
+
+    Args:
+        metric: What is optimised.
+        finished: Trials that the study has already.
+        trials: Finished trials of the study in all.
+        seconds: Wall time as ``parse_duration`` takes it.
+        target: Value of the metric that is good enough.
+        started: ``time.monotonic()`` from which the time counts; now by default.
+
+    Raises:
+        UsageError: When one makes no sense.
+    """
+    if trials is not None and trials < 1:
+        raise UsageError(f"trials: expected 1 or more, got {trials}.")
+    if target is not None and (target < 0 or (metric != "log_loss" and target > 1)):
+        raise UsageError(f"target: expected a value that {metric} can have, got {target}.")
+    limit = None if seconds is None else parse_duration(seconds)
+    if trials is None and limit is None and target is None:
+        trials, limit = finished + DEFAULT_TRIALS, DEFAULT_SECONDS
+    return Bounds(trials, limit, target, time.monotonic() if started is None else started)

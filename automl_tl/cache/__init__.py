@@ -1,0 +1,1 @@
+"""Arrays that are computed once: decoded pixels and activations."""

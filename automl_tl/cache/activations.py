@@ -1,0 +1,165 @@
+"""Stored outputs of the frozen part of a network: computed once, shared by all trials."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from automl_tl.types import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from automl_tl.cache.store import Store
+    from automl_tl.planner import Tap
+    from automl_tl.types import Backend, NetworkInfo, NetworkSpec, Progress, View
+
+KIND = "activations"
+
+
+@dataclass(slots=True)
+class Reuse:
+    """What a trial computed of frozen layers, and what it found computed.
+
+    Attributes:
+        passes: Arrays computed: cut, pooling, view, images, multiply-adds, seconds.
+        hits: Arrays found.
+        images: Images in the arrays found.
+        seconds: What computing those had taken.
+    """
+
+    passes: list[dict[str, Any]] = field(default_factory=list)
+    hits: int = 0
+    images: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    key: dict[str, Any]
+    rows: NDArray[np.int64]
+    tap: Tap
+    view: View | None
+
+
+class Activations:
+    """The stored activations of one network on one data set.
+
+    Args:
+        store: Where they lie.
+        backend: Computes what is missing.
+        network: The network.
+        info: Its layers and cuts.
+        pixels: The pixel array at the network's image size.
+        pixels_id: Identity of that array.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        backend: Backend,
+        network: NetworkSpec,
+        info: NetworkInfo,
+        pixels: Path,
+        pixels_id: str,
+    ) -> None:
+        self._store = store
+        self._backend = backend
+        self._network = network
+        self._info = info
+        self._pixels = pixels
+        self._pixels_id = pixels_id
+        self._promises: dict[Path, _Promise] = {}
+        self._ready: set[Path] = set()
+        self.reuse = Reuse()
+
+    def source(self, rows: NDArray[np.int64], tap: Tap, view: View | None = None) -> Source:
+        """Promise the values at a tap for some images; nothing is computed yet.
+
+        Args:
+            rows: Indices into the pixel array.
+            tap: Where. Cut 0 is the pixels themselves.
+            view: Augmentation of the pixels.
+        """
+        if tap.cut == 0:
+            return Source(self._pixels, 0, None, rows, view)
+        key = self._key(rows, tap, view)
+        path = self._store.place(KIND, key) / "data.npy"
+        self._promises[path] = _Promise(key, rows, tap, view)
+        return Source(path, tap.cut, tap.pooling)
+
+    def ensure(self, source: Source, progress: Progress) -> None:
+        """Keep a promise: compute the array unless it is stored, from the deepest stored cut below.
+
+        Raises:
+            CacheError: When there is no room for it.
+            StopTraining: What ``progress`` raised; nothing is left behind.
+        """
+        promise = self._promises.get(source.path)
+        if promise is None or source.path in self._ready:
+            return
+        started = time.monotonic()
+        shape = self._shape(promise)
+        flops = {cut.index: cut.flops for cut in self._info.cuts}
+        tap, spent = promise.tap, 0
+
+        def fill(path: Path) -> None:
+            nonlocal spent
+            below = self._below(promise)
+            spent = (flops[tap.cut] - flops[below.cut]) * shape[0]
+            self._backend.run(self._network, below, tap.cut, tap.pooling, path, progress)
+
+        entry, computed = self._store.get(KIND, promise.key, shape, "float32", fill)
+        self._ready.add(source.path)
+        if computed:
+            self.reuse.passes.append(
+                {
+                    "cut": tap.cut,
+                    "pooling": tap.pooling,
+                    "view": promise.view.index if promise.view else None,
+                    "images": shape[0],
+                    "flops": spent,
+                    "seconds": round(time.monotonic() - started, 3),
+                }
+            )
+        else:
+            self.reuse.hits += 1
+            self.reuse.images += shape[0]
+            self.reuse.seconds += float(entry.meta["seconds"])
+
+    def _shape(self, promise: _Promise) -> tuple[int, ...]:
+        images = len(promise.rows)
+        if promise.tap.pooling:
+            return (images, self._info.features)
+        shape = next(cut.shape for cut in self._info.cuts if cut.index == promise.tap.cut)
+        return (images, *shape)
+
+    def _below(self, promise: _Promise) -> Source:
+        from automl_tl.planner import Tap
+
+        for cut in reversed(self._info.cuts):
+            deeper = cut.index >= promise.tap.cut and not promise.tap.pooling
+            if cut.index == 0 or deeper or cut.index > promise.tap.cut:
+                continue
+            key = self._key(promise.rows, Tap(cut.index), promise.view)
+            if entry := self._store.find(KIND, key):
+                return Source(entry.path, cut.index)
+        return Source(self._pixels, 0, None, promise.rows, promise.view)
+
+    def _key(self, rows: NDArray[np.int64], tap: Tap, view: View | None) -> dict[str, Any]:
+        return {
+            "pixels": self._pixels_id,
+            "rows": hashlib.sha256(rows.tobytes()).hexdigest()[:32],
+            "backbone": self._network.backbone,
+            "weights": self._network.weights_id,
+            "size": self._network.image_size,
+            "version": self._info.version,
+            "cut": tap.cut,
+            "pooling": tap.pooling,
+            "view": asdict(view) if view else None,
+        }

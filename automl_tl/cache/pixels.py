@@ -1,0 +1,234 @@
+"""The decode-once cache: every image of a data set as uint8 squares, shared by all processes.
+
+An array's key is the ordered hashes of the files' contents, the size, the resize rule and the
+decoder's version, so that it serves every data set with the same images, wherever they lie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from automl_tl.data import decode
+from automl_tl.data.reading import in_threads, read_image_file
+from automl_tl.errors import DataError, ImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from automl_tl.cache.store import Entry, Store
+    from automl_tl.data.index import DataIndex
+
+    Progress = Callable[[str, int, int], None]
+
+KIND = "pixels"
+
+_KEPT_BYTES = 256 * 1024**2
+"""Files up to this sum are kept between hashing and decoding, so that they are read once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """The pixels of a data set.
+
+    Attributes:
+        hashes: SHA-256 of every file's bytes, in the index's order; empty for an unreadable file.
+        broken: Reason by index of every image that cannot be used; its rows are zero.
+        paths: By size, a ``.npy`` file of uint8 RGB ``(N, size, size, 3)`` in the index's order.
+        dataset_hash: Identity of the ordered images, without their labels.
+        decoded: Number of sound images that this call decoded; 0 when all was stored.
+        median_side: Median of the sound images' shorter sides, in pixels.
+        resize: The rule that the images were made square by.
+    """
+
+    hashes: tuple[str, ...]
+    broken: Mapping[int, str]
+    paths: Mapping[int, Path]
+    dataset_hash: str
+    decoded: int
+    median_side: int
+    resize: decode.Resize
+
+
+def key(dataset_hash: str, size: int, resize: str) -> dict[str, Any]:
+    """Return the key of an array of pixels in the store."""
+    return {
+        "images": dataset_hash,
+        "size": size,
+        "resize": resize,
+        "decoder": decode.VERSION,
+    }
+
+
+def prepare(
+    index: DataIndex,
+    sizes: Sequence[int],
+    resize: decode.Resize,
+    store: Store,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> Pixels:
+    """Find or make the arrays of a data set's pixels.
+
+    Every file is read and hashed. What is not stored is decoded in one pass over the images for
+    all missing sizes together; other processes that want it wait.
+
+    Args:
+        index: The data set.
+        sizes: Sides of the squares in pixels, at least one.
+        resize: How an image becomes a square; see ``decode.decode``.
+        store: Where the arrays are kept.
+        progress: Called with ``reading`` or ``decoding``, images done, images in all.
+        workers: Number of threads; the CPUs that this process may use by default.
+
+    Raises:
+        CacheError: An array does not fit.
+        DataError: A file changed meanwhile.
+    """
+    notify: Progress = progress or _ignore
+    hashes, broken, kept = _hash_files(index, notify, workers)
+    dataset_hash = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    keys = {size: key(dataset_hash, size, resize) for size in sizes}
+    entries = {size: store.find(KIND, facts) for size, facts in keys.items()}
+    decoded = 0
+    with ExitStack() as locks:
+        missing = [size for size, entry in entries.items() if entry is None]
+        for size in sorted(missing, key=lambda size: json.dumps(keys[size], sort_keys=True)):
+            locks.enter_context(store.lock(KIND, keys[size]))
+            entries[size] = store.find(KIND, keys[size])
+        missing = [size for size in missing if entries[size] is None]
+        if missing:
+            filling = _Filling(index, hashes, broken, kept, resize)
+            made, decoded = filling.run(
+                {size: keys[size] for size in missing}, store, notify, workers
+            )
+            entries |= made
+    complete = {size: entry for size, entry in entries.items() if entry is not None}
+    for entry in complete.values():
+        broken |= {int(row): reason for row, reason in entry.meta["broken"].items()}
+    return Pixels(
+        hashes=tuple(hashes),
+        broken=dict(sorted(broken.items())),
+        paths={size: entry.path for size, entry in complete.items()},
+        dataset_hash=dataset_hash,
+        decoded=decoded,
+        median_side=next(iter(complete.values())).meta["median_side"],
+        resize=resize,
+    )
+
+
+def _ignore(what: str, done: int, total: int) -> None:
+    pass
+
+
+def _hash_files(
+    index: DataIndex, notify: Progress, workers: int | None
+) -> tuple[list[str], dict[int, str], dict[int, bytes]]:
+    """Return the hashes, what cannot be read, and the first files' bytes."""
+
+    def read(path: Path) -> tuple[str, bytes, str]:
+        try:
+            data = read_image_file(path)
+        except ImageError as error:
+            return "", b"", str(error)
+        return hashlib.sha256(data).hexdigest(), data, ""
+
+    hashes: list[str] = []
+    broken: dict[int, str] = {}
+    kept: dict[int, bytes] = {}
+    room = _KEPT_BYTES
+    total = len(index.items)
+    with closing(in_threads(read, (item.path for item in index.items), workers)) as results:
+        for row, (digest, data, reason) in enumerate(results):
+            hashes.append(digest)
+            if not digest:
+                broken[row] = reason
+            elif len(data) <= room:
+                kept[row] = data
+                room -= len(data)
+            notify("reading", row + 1, total)
+    return hashes, broken, kept
+
+
+class _Filling:
+    """Decodes the images of a data set into the arrays of several sizes."""
+
+    def __init__(
+        self,
+        index: DataIndex,
+        hashes: Sequence[str],
+        unreadable: Mapping[int, str],
+        kept: dict[int, bytes],
+        resize: decode.Resize,
+    ) -> None:
+        self._items = index.items
+        self._hashes = hashes
+        self._unreadable = unreadable
+        self._kept = kept
+        self._resize = resize
+
+    def run(
+        self,
+        keys: Mapping[int, Mapping[str, Any]],
+        store: Store,
+        notify: Progress,
+        workers: int | None,
+    ) -> tuple[dict[int, Entry], int]:
+        """Make and store the arrays; returns them and the number of sound images."""
+        started = time.monotonic()
+        rows = len(self._items)
+        with ExitStack() as unfinished:
+            partials = {}
+            for size, key in keys.items():
+                partials[size] = store.begin(KIND, key, (rows, size, size, 3), "uint8")
+                unfinished.callback(partials[size].abort)
+            arrays = {size: partial.array() for size, partial in partials.items()}
+            broken: dict[str, str] = {}
+            sides: list[int] = []
+
+            def fill(row: int) -> int | str:
+                try:
+                    image = decode.decode_sizes(self._read(row), list(arrays), self._resize)
+                except ImageError as error:
+                    return str(error)
+                for array, pixels in zip(arrays.values(), image.pixels, strict=True):
+                    array[row] = pixels
+                return min(image.width, image.height)
+
+            with decode.quiet, closing(in_threads(fill, range(rows), workers)) as results:
+                for row, result in enumerate(results):
+                    if isinstance(result, str):
+                        broken[str(row)] = result
+                    else:
+                        sides.append(result)
+                    notify("decoding", row + 1, rows)
+            arrays.clear()
+            meta = {
+                "broken": broken,
+                "images": rows,
+                "median_side": round(statistics.median(sides)) if sides else 0,
+            }
+            seconds = (time.monotonic() - started) / len(partials)
+            entries = {size: partial.commit(meta, seconds) for size, partial in partials.items()}
+            unfinished.pop_all()
+        return entries, len(sides)
+
+    def _read(self, row: int) -> bytes:
+        if row in self._unreadable:
+            raise ImageError(self._unreadable[row])
+        data = self._kept.pop(row, None)
+        if data is None:
+            path = self._items[row].path
+            data = path.read_bytes() if path.is_file() else b""
+            if hashlib.sha256(data).hexdigest() != self._hashes[row]:
+                raise DataError(
+                    f"{path} changed while the data set was read: expected files that stay as they "
+                    "are; start again once nothing writes to them."
+                )
+        return data

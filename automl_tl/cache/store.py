@@ -1,0 +1,314 @@
+"""A content-addressed store of arrays on disk, shared by all studies and processes of a user.
+
+```
+ROOT/KIND/ab/abcd.../data.npy    the array, memory-mapped by its readers
+                     meta.json   key, checksum, what it cost to compute; its mtime is the last use
+ROOT/KIND/abcd....json           small facts
+ROOT/partial/abcd.../            being filled; renamed into place when complete
+ROOT/locks/abcd....lock          held while filling; the kernel frees it when its owner dies
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import zlib
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from automl_tl.errors import CacheError
+from automl_tl.files import read_json, write_json
+from automl_tl.units import format_bytes, parse_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+MAX_BYTES = 50 * 1024**3
+HALF_LIFE_DAYS = 7.0
+_LAYOUT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A complete array.
+
+    Attributes:
+        path: The ``.npy`` file.
+        meta: What ``commit`` was given, and ``kind``, ``key``, ``shape``, ``dtype``, ``bytes``,
+            ``seconds`` (what computing it took) and ``checksum``.
+    """
+
+    path: Path
+    meta: Mapping[str, Any]
+
+    def array(self) -> NDArray[Any]:
+        """Return the array as a read-only memory map."""
+        array: NDArray[Any] = np.load(self.path, mmap_mode="r")
+        return array
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """An array that is being filled. Finish it with ``commit`` or ``abort``."""
+
+    store: Store
+    kind: str
+    key: Mapping[str, Any]
+    path: Path
+
+    def array(self) -> NDArray[Any]:
+        """Return the array as a writable memory map."""
+        array: NDArray[Any] = np.load(self.path, mmap_mode="r+")
+        return array
+
+    def commit(self, meta: Mapping[str, Any], seconds: float) -> Entry:
+        """Checksum the array, rename it into place and make room if the bound is exceeded."""
+        array = np.load(self.path, mmap_mode="r")
+        facts = {
+            **meta,
+            "kind": self.kind,
+            "key": dict(self.key),
+            "shape": list(array.shape),
+            "dtype": str(array.dtype),
+            "bytes": self.path.stat().st_size,
+            "seconds": seconds,
+            "checksum": _checksum(self.path),
+        }
+        write_json(self.path.parent / "meta.json", facts)
+        place = self.store.place(self.kind, self.key)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(place, ignore_errors=True)
+        self.path.parent.rename(place)
+        self.store.trust(place)
+        self.store.shrink()
+        return Entry(place / "data.npy", facts)
+
+    def abort(self) -> None:
+        """Forget it."""
+        shutil.rmtree(self.path.parent, ignore_errors=True)
+
+
+class Store:
+    """The store. Cheap to create; every process has its own over the same folder.
+
+    Args:
+        root: The folder; ``$AUTOML_TL_CACHE`` or the user's cache folder by default.
+        max_bytes: Bound on what is kept; ``$AUTOML_TL_CACHE_SIZE``, or half of the free disk but at
+            most 50 GiB, by default.
+
+    Raises:
+        CacheError: When the folder cannot be created or written.
+    """
+
+    def __init__(self, root: Path | None = None, max_bytes: int | None = None) -> None:
+        self.root = (root or default_root()).absolute()
+        try:
+            (self.root / "locks").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CacheError(
+                f"The cache folder {self.root} cannot be written ({error.strerror}): "
+                "set AUTOML_TL_CACHE to a folder that can."
+            ) from None
+        if max_bytes is None and (setting := os.environ.get("AUTOML_TL_CACHE_SIZE")):
+            max_bytes = parse_bytes(setting)
+        if max_bytes is None:
+            max_bytes = min(MAX_BYTES, shutil.disk_usage(self.root).free // 2)
+        self.max_bytes = max_bytes
+        self._trusted: set[Path] = set()
+
+    def place(self, kind: str, key: Mapping[str, Any]) -> Path:
+        """Return the folder of an entry, whether it exists or not."""
+        digest = _digest(kind, key)
+        return self.root / kind / digest[:2] / digest
+
+    def trust(self, place: Path) -> None:
+        """Remember that this process has seen the entry's checksum hold, and uses it."""
+        self._trusted.add(place)
+
+    def find(self, kind: str, key: Mapping[str, Any]) -> Entry | None:
+        """Return a complete entry, or None.
+
+        The checksum is verified the first time; an entry that fails is deleted, so that its array
+        is computed again.
+        """
+        place = self.place(kind, key)
+        path = place / "data.npy"
+        try:
+            meta = read_json(place / "meta.json")
+            if place not in self._trusted:
+                if _checksum(path) != meta["checksum"]:
+                    raise ValueError
+                self.trust(place)
+            os.utime(place / "meta.json")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError):
+            shutil.rmtree(place, ignore_errors=True)
+            return None
+        return Entry(path, meta)
+
+    @contextmanager
+    def lock(self, kind: str, key: Mapping[str, Any]) -> Iterator[None]:
+        """Hold the entry's lock, waiting for it; other processes may be filling it."""
+        from filelock import FileLock
+
+        with FileLock(self.root / "locks" / f"{_digest(kind, key)}.lock"):
+            yield
+
+    def begin(
+        self, kind: str, key: Mapping[str, Any], shape: tuple[int, ...], dtype: str
+    ) -> Partial:
+        """Create an array to fill. Needs the entry's lock.
+
+        Raises:
+            CacheError: When it is larger than the bound or the disk has no room for it.
+        """
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        if size > self.max_bytes:
+            raise CacheError(
+                f"An array of {format_bytes(size)} exceeds the cache's bound of "
+                f"{format_bytes(self.max_bytes)}: raise AUTOML_TL_CACHE_SIZE."
+            )
+        self.shrink(reserve=size)
+        folder = self.root / "partial" / _digest(kind, key)
+        shutil.rmtree(folder, ignore_errors=True)
+        path = folder / "data.npy"
+        try:
+            folder.mkdir(parents=True)
+            array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+            del array
+            # Without blocks of its own, a full disk would end the process with SIGBUS.
+            if hasattr(os, "posix_fallocate"):
+                with path.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise CacheError(
+                f"No room for {format_bytes(size)} under {self.root} ({error.strerror}): free some "
+                "space, run `automl-tl cache clear`, or set AUTOML_TL_CACHE to another disk."
+            ) from None
+        return Partial(self, kind, key, path)
+
+    def get(
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        shape: tuple[int, ...],
+        dtype: str,
+        fill: Callable[[Path], None],
+    ) -> tuple[Entry, bool]:
+        """Return an entry, computing it when it is missing, and whether it was computed now."""
+        if entry := self.find(kind, key):
+            return entry, False
+        with self.lock(kind, key):
+            if entry := self.find(kind, key):
+                return entry, False
+            partial = self.begin(kind, key, shape, dtype)
+            started = time.monotonic()
+            try:
+                fill(partial.path)
+                return partial.commit({}, time.monotonic() - started), True
+            except BaseException:
+                partial.abort()
+                raise
+
+    def remember(self, kind: str, key: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+        """Return a small JSON value, made when it is missing or unreadable."""
+        path = self.root / kind / f"{_digest(kind, key)}.json"
+        with suppress(OSError, ValueError):
+            return read_json(path)
+        value = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, value)
+        return value
+
+    def entries(self) -> list[Entry]:
+        """Return all complete entries."""
+        found = []
+        for path in self.root.glob("*/??/*/meta.json"):
+            with suppress(OSError, ValueError):
+                found.append(Entry(path.parent / "data.npy", read_json(path)))
+        return found
+
+    def usage(self) -> list[dict[str, Any]]:
+        """Return entries, bytes and the seconds that computing them took, a kind."""
+        kinds: dict[str, dict[str, Any]] = {}
+        for entry in self.entries():
+            kind = str(entry.meta["kind"])
+            row = kinds.setdefault(kind, {"kind": kind, "entries": 0, "bytes": 0, "seconds": 0.0})
+            row["entries"] += 1
+            row["bytes"] += entry.meta["bytes"]
+            row["seconds"] += entry.meta["seconds"]
+        return [kinds[kind] for kind in sorted(kinds)]
+
+    def shrink(self, reserve: int = 0) -> list[Entry]:
+        """Evict what saves the fewest seconds per byte until the bound holds.
+
+        A saving counts half after seven days without use. Entries that this process uses stay.
+
+        Args:
+            reserve: Bytes that are about to be added.
+        """
+        entries = self.entries()
+        total = sum(entry.meta["bytes"] for entry in entries) + reserve
+        if total <= self.max_bytes:
+            return []
+        evicted = []
+        for entry in sorted(entries, key=_worth):
+            if total <= self.max_bytes:
+                break
+            if entry.path.parent in self._trusted:
+                continue
+            shutil.rmtree(entry.path.parent, ignore_errors=True)
+            total -= entry.meta["bytes"]
+            evicted.append(entry)
+        return evicted
+
+    def clear(self) -> int:
+        """Delete everything but the locks; returns the bytes freed."""
+        freed = sum(int(entry.meta["bytes"]) for entry in self.entries())
+        for folder in self.root.iterdir():
+            if folder.name != "locks":
+                shutil.rmtree(folder, ignore_errors=True)
+        return freed
+
+
+def default_root() -> Path:
+    """Return ``$AUTOML_TL_CACHE``, or the user's cache folder."""
+    if setting := os.environ.get("AUTOML_TL_CACHE"):
+        return Path(setting).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("automl-tl", appauthor=False))
+
+
+def _worth(entry: Entry) -> float:
+    try:
+        idle = time.time() - (entry.path.parent / "meta.json").stat().st_mtime
+    except OSError:
+        return 0.0
+    decay = 0.5 ** (max(0.0, idle) / 86400 / HALF_LIFE_DAYS)
+    return float(entry.meta["seconds"] / max(1, entry.meta["bytes"]) * decay)
+
+
+def _digest(kind: str, key: Mapping[str, Any]) -> str:
+    text = json.dumps([_LAYOUT, kind, dict(key)], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def _checksum(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            value = zlib.crc32(block, value)
+    return value

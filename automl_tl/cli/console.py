@@ -1,0 +1,143 @@
+"""Where output goes: facts to standard output, progress and errors to standard error.
+
+No console here reads markup, so a class called ``[red]`` is printed as it is; control characters
+in names are made visible, so that a file name cannot drive the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+    from rich.table import Table
+
+
+def stdout() -> Console:
+    """Return a console for facts."""
+    return _console(stderr=False)
+
+
+def stderr() -> Console:
+    """Return a console for progress and warnings."""
+    return _console(stderr=True)
+
+
+def _console(stderr: bool) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def is_live() -> bool:
+    """Whether a live table makes sense: both streams are terminals that can redraw."""
+    return (
+        sys.stdout.isatty()
+        and sys.stderr.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM", "") not in ("dumb", "unknown")
+    )
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on a terminal while the context lasts.
+
+    Yields:
+        What to call with the number of items done and of all items.
+    """
+    if not is_live():
+        yield lambda done, total: None
+        return
+    from rich import progress
+
+    bar = progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(bar_width=24),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+        console=stderr(),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def printable(text: object) -> str:
+    """Return text with its control characters escaped; line breaks stay."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "replace").decode()
+        for c in str(text)
+    )
+
+
+def cell(text: object) -> str:
+    """Return text for one cell of a table, on one line; nothing becomes a dash."""
+    return "-" if text is None else printable(text).replace("\n", "\\n")
+
+
+def print_json(facts: Any) -> None:
+    """Print facts as JSON on standard output; NaN and infinity become null."""
+    print(json.dumps(_plain(facts), indent=2, ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):
+        return _encodable(value) if isinstance(value, str) else value
+    return _encodable(str(value))
+
+
+def _encodable(text: str) -> str:
+    """Make the bytes of an undecodable file name visible instead of failing to print."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def table(columns: Iterable[tuple[str, bool]]) -> Table:
+    """Return an empty table.
+
+    Args:
+        columns: Header of each column, and whether it holds numbers.
+    """
+    from rich import box
+    from rich.table import Table
+
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for header, numeric in columns:
+        result.add_column(
+            header,
+            justify="right" if numeric else "left",
+            no_wrap=numeric,
+            overflow="ellipsis" if numeric else "fold",
+        )
+    return result
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """Return a metric's value, or a dash when there is none."""
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        return "-"
+    return f"{value:.{digits}f}"
+
+
+def parameters(count: Any) -> str:
+    """Return a number of parameters: ``3.5 M``, ``74 k``."""
+    if not isinstance(count, (int, float)):
+        return "-"
+    if count < 1e6:
+        return f"{count / 1e3:.0f} k"
+    return f"{count / 1e6:.1f} M"

@@ -1,0 +1,64 @@
+"""A search in plain lines: one a finished trial on standard output, the rest on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from automl_tl.cli import words
+from automl_tl.cli.console import printable
+from automl_tl.cli.state import Event, SearchProgress
+from automl_tl.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STAGE_EVERY = 10.0
+"""Seconds between two lines about the same long work."""
+
+
+class PlainProgress(SearchProgress):
+    """Prints events as lines.
+
+    Args:
+        metric: Name of the study's metric.
+        clock: Returns seconds.
+    """
+
+    def __init__(self, metric: str, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(metric, clock)
+        self._clock = clock
+        self._said: dict[tuple[int | None, str], float] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Print what the event is worth."""
+        super().__call__(event)
+        kind = event["event"]
+        if kind == "trial_finished":
+            self._print(words.finished_trial(event, self.state.metric), sys.stdout)
+        elif kind == "study":
+            self._print(words.study(event))
+        elif kind == "note":
+            self._print(str(event["text"]))
+        elif kind == "warning":
+            self._print(f"Warning: {event['text']}")
+        elif kind == "worker_died":
+            self._print(f"Warning: {words.worker_died(event)}")
+        elif kind == "stopping":
+            self._print(words.stopping(str(event["reason"]), self.state.study))
+        elif kind == "stage":
+            self._stage(event)
+
+    def _stage(self, event: Event) -> None:
+        key = (event.get("worker"), str(event["what"]))
+        now, done, total = self._clock(), int(event["done"]), int(event["total"])
+        if done < total and now - self._said.setdefault(key, now) >= STAGE_EVERY:
+            self._said[key] = now
+            stage = self.state.stages.get(key)
+            rate = f", {stage.rate:.0f}/s" if stage and stage.rate else ""
+            left = f", {format_duration(stage.remaining)} left" if stage and stage.remaining else ""
+            self._print(f"{event['what']}: {done} of {total}{rate}{left}")
+
+    def _print(self, text: str, stream: object = None) -> None:
+        print(printable(text), file=stream or sys.stderr, flush=True)  # type: ignore[arg-type]

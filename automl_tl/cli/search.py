@@ -1,0 +1,220 @@
+"""``automl-tl search`` and ``automl-tl resume``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from automl_tl.cli import studies
+from automl_tl.cli.console import is_live, stdout
+from automl_tl.cli.errors import INTERRUPTED, OK
+
+if TYPE_CHECKING:
+    from automl_tl.api import Study
+    from automl_tl.cli.config import SearchOptions
+    from automl_tl.cli.state import SearchProgress
+
+Trials = Annotated[int | None, typer.Option(metavar="N", help="Stop at N finished trials in all.")]
+Time = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Stop after 90s, 30m or 1h30m, tests included.")
+]
+Target = Annotated[
+    float | None, typer.Option(metavar="VALUE", help="Stop when a trial reaches this value.")
+]
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", help="Worker processes [default: one a device]")
+]
+Device = Annotated[
+    str | None, typer.Option(metavar="DEVICE", help="cpu, mps, cuda:0 [default: auto]")
+]
+Engine = Annotated[
+    str | None, typer.Option(metavar="NAME", help="What starts workers [default: local]")
+]
+
+
+def search(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DATA",
+            show_default=False,
+            help="Folder of class folders, CSV, zip or tar of it, or a name such as digits.",
+        ),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(metavar="STUDY", help="Name (below studies/) or path [default: from DATA]"),
+    ] = None,
+    trials: Trials = None,
+    time: Time = None,
+    target: Target = None,
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB", help="Search these, as 'torch/resnet*' [default: the recommended]"
+        ),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=none|PATH", help="Start a backbone from other weights."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Fix a parameter (dropout=0.2), give choices (batch_size=16,32) or a range "
+            "(learning_rate=1e-4..1e-2).",
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="TOML with the names of these options; options win."),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="accuracy, balanced_accuracy, macro_f1 or log_loss [default: accuracy]",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of everything [default: 0]")
+    ] = None,
+    workers: Workers = None,
+    device: Device = None,
+    engine: Engine = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Optuna storage [default: a file in the study]"),
+    ] = None,
+) -> int:
+    """Search for the best way to classify the images in DATA.
+
+    Finds the pretrained network, the depth to fine-tune, the head, the optimizer and the learning
+    rate. Options repeat: --backbone A --backbone B.
+    """
+    from automl_tl.cli.config import from_file, from_flags
+
+    options = from_flags(
+        backbone=backbone or (),
+        weights=weights or (),
+        set_=set_ or (),
+        data=data,
+        study=study,
+        trials=trials,
+        time=time,
+        target=target,
+        metric=metric,
+        seed=seed,
+        workers=workers,
+        device=device,
+        engine=engine,
+        storage=storage,
+    )
+    if config is not None:
+        options = options.over(from_file(Path(config)))
+    return _search(options)
+
+
+def resume(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Name or path of the study.")],
+    trials: Trials = None,
+    time: Time = None,
+    target: Target = None,
+    workers: Workers = None,
+    device: Device = None,
+    engine: Engine = None,
+) -> int:
+    """Continue a study that was stopped, or search it further."""
+    from automl_tl.api import Study
+    from automl_tl.cli.config import from_flags
+
+    options = from_flags(
+        trials=trials,
+        time=time,
+        target=target,
+        workers=workers,
+        device=device,
+        engine=engine,
+    )
+    began = monotonic()
+    opened = Study.open(studies.existing(study))
+    options = replace(options, metric=opened.summary()["metric"])
+    options.check()
+    with watch(options.metric) as progress:
+        return _run(opened, options, progress, began)
+
+
+def _search(options: SearchOptions) -> int:
+    from automl_tl.errors import UsageError
+
+    if options.data is None:
+        raise UsageError(
+            "Expected DATA, the images to learn from: a folder with a sub-folder per class, or "
+            "`automl-tl search digits` to try it."
+        )
+    options.check()
+    _check_installed(options)
+    directory = studies.directory(options.study or studies.default_name(options.data))
+
+    from automl_tl.api import Study
+
+    began = monotonic()
+    with watch(options.metric) as progress:
+        study = Study.create(
+            directory,
+            options.data,
+            backbones=options.backbone,
+            weights=options.weights,
+            settings=options.set,
+            metric=options.metric or "accuracy",
+            seed=options.seed or 0,
+            storage=options.storage,
+            listener=progress,
+        )
+        return _run(study, options, progress, began)
+
+
+def _check_installed(options: SearchOptions) -> None:
+    """Reject names of plugins before any image is read."""
+    from automl_tl.plugins import get_plugins
+
+    plugins = get_plugins()
+    for pattern in (*options.backbone, *options.weights):
+        plugins.match(pattern)
+    if options.engine is not None:
+        plugins.engine(options.engine)
+
+
+def _run(study: Study, options: SearchOptions, progress: SearchProgress, began: float) -> int:
+    from automl_tl.cli.show import print_result
+
+    summary = study.search(
+        trials=options.trials,
+        time=options.time,
+        target=options.target,
+        workers=options.workers,
+        device=options.device or "auto",
+        engine=options.engine or "local",
+        listener=progress,
+        started=began,
+    )
+    progress.close()
+    print_result(stdout(), summary)
+    return INTERRUPTED if progress.state.interrupted else OK
+
+
+def watch(metric: str | None) -> SearchProgress:
+    """Return a live table on a terminal, plain lines elsewhere."""
+    if is_live():
+        from automl_tl.cli.live import LiveProgress
+
+        return LiveProgress(metric or "accuracy")
+    from automl_tl.cli.plain import PlainProgress
+
+    return PlainProgress(metric or "accuracy")

@@ -1,0 +1,130 @@
+"""``automl-tl show``, and the result that a search ends with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from automl_tl.cli import studies
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+SHOWN_TRIALS = 20
+
+
+def show(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Name or path of the study.")],
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Print a study's trials and its best figures."""
+    from automl_tl.api import Study
+    from automl_tl.cli.console import print_json, stdout
+
+    summary = Study.open(studies.existing(study)).summary()
+    if json:
+        print_json(summary)
+        return
+    console = stdout()
+    print_leaderboard(console, summary)
+    print_best(console, summary)
+
+
+def print_leaderboard(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print what a study is and its trials, the best first."""
+    from automl_tl.cli import words
+    from automl_tl.cli.console import cell, table
+
+    counts = ", ".join(f"{n} {state}" for state, n in summary["state"].items() if n)
+    data = summary["data"]
+    console.print(f"study {cell(summary['study'])} in {cell(summary['directory'])}", style="bold")
+    console.print(
+        f"{data['images']} images, {len(summary['classes'])} classes"
+        + (f", {len(data['broken'])} broken images left out" if data["broken"] else "")
+        + f"; trials: {counts or 'none yet'}"
+    )
+    trials = sorted(summary["trials"], key=_order(summary["direction"]))
+    if not trials:
+        return
+    wide = console.width >= 100
+    board = table(words.columns(summary["metric"], wide))
+    for trial in trials[:SHOWN_TRIALS]:
+        board.add_row(*words.row(trial, wide))
+    console.print(board)
+    if len(trials) > SHOWN_TRIALS:
+        console.print(f"{len(trials) - SHOWN_TRIALS} more trials; --json has them all.")
+    reasons = {str(t["reason"]): t["number"] for t in trials if t["state"] == "failed"}
+    for reason, trial_number in list(reasons.items())[:5]:
+        console.print(f"trial {trial_number} failed: {cell(reason)}", style="red", soft_wrap=True)
+
+
+def print_best(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print the best trial, its figures and what they are worth, and what to do next."""
+    from automl_tl.cli import words
+    from automl_tl.cli.console import cell, number, printable, table
+
+    best = summary["best"]
+    if best is None:
+        console.print("No trial is complete yet, so there is no model.")
+        return
+    trial = next(t for t in summary["trials"] if t["number"] == best["trial"])
+    console.print(f"best: trial {best['trial']}, {words.recipe(trial)}", style="bold green")
+    validation, test = best["validation"], best.get("test")
+    splits = ["validation", "test"] if test else ["validation"]
+    figures = table([("", False), *((split, True) for split in splits)])
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss"):
+        row = [number(split.get(name)) for split in (validation, test) if split]
+        figures.add_row(name.replace("_", " "), *row)
+    figures.add_row("images", *(cell(split.get("n")) for split in (validation, test) if split))
+    console.print(figures)
+    if test and test.get("interval"):
+        low, high = test["interval"]
+        console.print(
+            f"Test accuracy {number(test['accuracy'])}, 95 % interval {number(low)} to "
+            f"{number(high)}, on {test['n']} images that the search never saw.",
+            soft_wrap=True,
+        )
+    optimism = best["optimism"]
+    style = "yellow" if optimism["warn"] else ""
+    console.print(printable(optimism["sentence"]), style=style, soft_wrap=True)
+    for warning in summary["warnings"]:
+        if warning != optimism["sentence"]:
+            console.print(f"Warning: {printable(warning)}", style="yellow", soft_wrap=True)
+    console.print(_reuse(summary["reuse"]), soft_wrap=True)
+
+
+def _reuse(reuse: Mapping[str, Any]) -> str:
+    from automl_tl.units import format_duration
+
+    return (
+        f"{reuse['decoded']} images decoded, {reuse['prefix_passes']} passes of frozen layers over "
+        f"{reuse['prefix_images']} images; stored arrays saved "
+        f"{format_duration(reuse['seconds_saved'])}."
+    )
+
+
+def print_result(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print what a search found, and the commands that a person may want next."""
+    print_best(console, summary)
+    name = studies.reference(Path(summary["directory"]))
+    if summary["best"] is not None:
+        console.print(f"Export the model: automl-tl export {name} -o model.onnx", soft_wrap=True)
+    console.print(f"See all trials:   automl-tl show {name}", soft_wrap=True)
+    console.print(f"Search further:   automl-tl resume {name}", soft_wrap=True)
+
+
+def _order(direction: str) -> Any:
+    """Complete trials first, by value; then pruned, failed and running ones, newest first."""
+    sign = -1 if direction == "maximize" else 1
+    states = {"complete": 0, "running": 1, "pruned": 2, "failed": 3}
+
+    def key(trial: Mapping[str, Any]) -> tuple[int, float, int]:
+        complete = trial["state"] == "complete" and trial.get("value") is not None
+        rank = states.get(trial["state"], 4)
+        return (rank, sign * trial["value"] if complete else 0.0, trial["number"])
+
+    return key

@@ -1,0 +1,165 @@
+"""Events and trials in words, the same in the live table, in plain lines and in ``show``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from automl_tl.cli.console import cell, number
+from automl_tl.cli.studies import reference
+from automl_tl.units import format_duration
+
+Facts = Mapping[str, Any]
+
+
+def depth(trial: Facts) -> str:
+    """Return where fine-tuning starts: ``102/154``, ``all``, or ``frozen`` for the head only."""
+    at, layers = trial.get("fine_tune_at"), trial.get("layers")
+    if at is None or layers is None:
+        return "-"
+    if at >= layers:
+        return "frozen"
+    return "all" if at == 0 else f"{at}/{layers}"
+
+
+def head(trial: Facts) -> str:
+    """Return the hidden layers of a head: ``linear``, ``256``, ``256x2`` or ``256-64``."""
+    layers, units = parameter(trial, "head_layers"), parameter(trial, "head_units")
+    if isinstance(units, (list, tuple)):
+        if len(units) > 1 and len(set(units)) == 1:
+            return f"{units[0]}x{len(units)}"
+        return "-".join(str(width) for width in units) or "linear"
+    if layers is None:
+        return "-"
+    if layers == 0:
+        return "linear"
+    return cell(units) if layers == 1 else f"{cell(units)}x{layers}"
+
+
+def optimizer(trial: Facts) -> str:
+    """Return the name of the optimizer."""
+    return cell(parameter(trial, "optimizer"))
+
+
+def learning_rate(trial: Facts) -> str:
+    """Return the learning rate of the head: ``3.2e-04``."""
+    value = parameter(trial, "learning_rate")
+    return f"{value:.1e}" if isinstance(value, (int, float)) else "-"
+
+
+def parameter(trial: Facts, name: str) -> Any:
+    """Return one of a trial's parameters; one narrowed by a plugin is called ``NAME@BACKBONE``."""
+    params = trial.get("params") or {}
+    return params.get(name, params.get(f"{name}@{trial.get('backbone')}"))
+
+
+def duration(trial: Facts) -> str:
+    """Return how long a trial took."""
+    seconds = trial.get("duration_s")
+    return "-" if seconds is None else format_duration(seconds)
+
+
+def outcome(trial: Facts) -> str:
+    """Return a complete trial's value, or else its state."""
+    state = cell(trial.get("state"))
+    return number(trial.get("value")) if state == "complete" else state
+
+
+def row(trial: Facts, wide: bool) -> list[str]:
+    """Return a trial as the cells of a table with the columns of ``columns``."""
+    start = [cell(trial.get("number")), outcome(trial), cell(trial.get("backbone")), depth(trial)]
+    if not wide:
+        return [*start, duration(trial)]
+    middle = [head(trial), optimizer(trial), learning_rate(trial), cell(trial.get("epochs"))]
+    return [*start, *middle, duration(trial)]
+
+
+def columns(metric: str, wide: bool) -> list[tuple[str, bool]]:
+    """Return the headers of ``row`` and whether they are numbers."""
+    if not wide:
+        narrow = [("trial", True), ("value", True), ("backbone", False), ("from", True)]
+        return [*narrow, ("time", True)]
+    return [
+        ("trial", True),
+        (metric, True),
+        ("backbone", False),
+        ("fine-tune at", True),
+        ("head", False),
+        ("optimizer", False),
+        ("rate", True),
+        ("epochs", True),
+        ("time", True),
+    ]
+
+
+def recipe(trial: Facts) -> str:
+    """Return a trial's setup on one line."""
+    where = depth(trial)
+    parts = [cell(trial.get("backbone"))]
+    if where != "-":
+        parts.append({"frozen": "frozen", "all": "fine-tune all"}.get(where, f"from {where}"))
+    if head(trial) != "-":
+        parts.append(f"head {head(trial)}")
+    if optimizer(trial) != "-":
+        parts.append(f"{optimizer(trial)} {learning_rate(trial)}")
+    return ", ".join(parts)
+
+
+def finished_trial(event: Facts, metric: str) -> str:
+    """Return the one plain line of a finished trial."""
+    state = str(event.get("state"))
+    line = f"trial {event.get('number')} {state}"
+    if state == "failed":
+        line += f": {cell(event.get('reason') or 'no reason given')}"
+    elif event.get("value") is not None:
+        line += f": {metric} {number(event['value'])}"
+    line += f", {recipe(event)}"
+    line += f", {event['epochs']} epochs" if event.get("epochs") else ""
+    line += f", {duration(event)}" if event.get("duration_s") is not None else ""
+    if event.get("best"):
+        return f"{line} (best so far)"
+    if event.get("best_value") is not None:
+        return f"{line} (best: trial {event.get('best_number')}, {number(event['best_value'])})"
+    return line
+
+
+def study(event: Facts) -> str:
+    """Return what a search is about to do, in two sentences."""
+    images = event.get("images") or {}
+    counts = ", ".join(f"{images[s]} {s}" for s in ("train", "validation", "test") if s in images)
+    backbones = [cell(name) for name in event.get("backbones") or ()]
+    named = ", ".join(backbones[:6]) + (
+        f" and {len(backbones) - 6} more" if len(backbones) > 6 else ""
+    )
+    finished = event.get("finished")
+    start = f"resumes with {finished} finished trials" if event.get("resumed") else "starts"
+    return (
+        f"study {cell(event.get('name'))} {start}: {event.get('classes')} classes, "
+        f"{counts} images; backbones {named}; {bounds(event.get('bounds') or {})}."
+    )
+
+
+def bounds(bound: Facts) -> str:
+    """Return when a search ends."""
+    parts = []
+    if bound.get("trials") is not None:
+        parts.append(f"{bound['trials']} trials")
+    if bound.get("time") is not None:
+        parts.append(format_duration(bound["time"]))
+    if bound.get("target") is not None:
+        parts.append(f"a value of {bound['target']}")
+    return f"until {' or '.join(parts)}" if parts else "until stopped"
+
+
+def stopping(reason: str, study: Facts) -> str:
+    """Return why a search ends, and after Ctrl-C how to go on."""
+    if reason == "interrupted" and study.get("directory"):
+        again = f"automl-tl resume {reference(Path(study['directory']))}"
+        return f"Interrupted: stopping cleanly; `{again}` continues, Ctrl-C again stops at once."
+    return f"Stopping: {cell(reason)}."
+
+
+def worker_died(event: Facts) -> str:
+    """Return the sentence for a worker that died."""
+    return f"worker {event.get('worker')} died: {cell(event.get('reason'))}."

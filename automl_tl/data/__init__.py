@@ -1,0 +1,1 @@
+"""Data sources, decoding, splits and the integrity check."""

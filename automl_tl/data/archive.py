@@ -1,0 +1,188 @@
+"""Unpacks zip and tar archives of images, trusting nothing that they say.
+
+Each archive is unpacked once, into a folder named after the hash of its content, written aside and
+renamed. Absolute paths, ``..``, links and device files are refused, not skipped: an archive that
+has them is no ordinary archive of images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import re
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING
+
+from automl_tl.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_MEMBERS = 2_000_000
+MAX_BYTES = 50 * 10**9
+MAX_RATIO = 200
+"""More bytes than this for one byte of archive are taken for a bomb, from ``_FREE_BYTES`` on."""
+
+_FREE_BYTES = 10**8
+_BLOCK = 1 << 20
+_SUFFIXES = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|(tar\.)?(gz|bz2|xz))$", re.IGNORECASE)
+_ENCRYPTED = 0x1
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
+
+
+def is_archive(path: Path) -> bool:
+    """Tell by its content whether a file is a zip or a (compressed) tar archive."""
+    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+
+
+def stem(archive: Path) -> str:
+    """Return an archive's name without its suffixes."""
+    return _SUFFIXES.sub("", archive.name) or archive.name
+
+
+def extract(archive: Path, destination_root: Path, max_bytes: int = MAX_BYTES) -> Path:
+    """Unpack an archive, or find it unpacked already.
+
+    Args:
+        archive: A zip file, or a tar file, plain or compressed with gzip, bzip2 or xz.
+        destination_root: Where the archive's folder ``<name>-<hash>`` is created.
+        max_bytes: Bound on what the files add up to.
+
+    Returns:
+        The folder with the archive's files.
+
+    Raises:
+        DataError: The archive is damaged, encrypted, unsafe or too large, or cannot be written.
+    """
+    try:
+        with archive.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        place = destination_root / f"{stem(archive)}-{digest[:16]}"
+        if not place.is_dir():
+            destination_root.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(prefix=".partial-", dir=destination_root))
+            try:
+                _unpack(archive, aside, max_bytes)
+                aside.chmod(0o755)
+                _put_in_place(aside, place)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise DataError(
+            f"The archive {archive} cannot be unpacked below {destination_root} "
+            f"({error.strerror or error}): make room, or unpack it yourself and name the folder."
+        ) from None
+    return place
+
+
+def _put_in_place(aside: Path, place: Path) -> None:
+    try:
+        aside.rename(place)
+    except OSError:
+        if not place.is_dir():  # else another process was first
+            raise
+
+
+def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
+    is_zip = zipfile.is_zipfile(archive)
+    members = _zip_members(archive) if is_zip else _tar_members(archive)
+    compressed = archive.stat().st_size
+    total = 0
+    try:
+        for count, (name, content) in enumerate(members, 1):
+            if count > MAX_MEMBERS:
+                raise DataError(f"The archive {archive} has more than {MAX_MEMBERS:,} files.")
+            target = folder / _safe(name, archive)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as out:
+                while block := content.read(_BLOCK):
+                    total += len(block)
+                    _check_size(archive, total, compressed, max_bytes)
+                    out.write(block)
+    except (*_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk; gzip and bzip2 raise an OSError without a number
+        raise DataError(
+            f"The archive {archive} is damaged ({error}): copy or download it again."
+        ) from None
+    except (RuntimeError, ValueError) as error:
+        raise DataError(
+            f"The archive {archive} cannot be read ({error}): unpack it yourself and name the "
+            "folder."
+        ) from None
+
+
+def _check_size(archive: Path, total: int, compressed: int, max_bytes: int) -> None:
+    if total > max_bytes:
+        raise DataError(
+            f"The archive {archive} unpacks to more than {max_bytes:,} bytes: unpack it yourself "
+            "and name the folder."
+        )
+    if total > _FREE_BYTES and total > MAX_RATIO * compressed:
+        raise DataError(
+            f"The archive {archive} unpacks to more than {MAX_RATIO} times its size, which images "
+            "never do: it looks like a decompression bomb."
+        )
+
+
+def _safe(name: str, archive: Path) -> PurePosixPath:
+    """Return a member's path below the folder."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or not path.parts:
+        raise DataError(
+            f"The archive {archive} has the member {name!r}, which points outside of it: expected "
+            "relative paths only."
+        )
+    return path
+
+
+def _refuse(archive: Path, name: str, what: str) -> DataError:
+    return DataError(
+        f"The archive {archive} has the member {name!r}, which is {what}: expected files and "
+        "folders only."
+    )
+
+
+def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(archive) as file:
+        members = file.infolist()
+        for member in members:
+            _safe(member.filename, archive)
+            if member.flag_bits & _ENCRYPTED:
+                raise DataError(
+                    f"The archive {archive} is encrypted (member {member.filename!r}): unpack it "
+                    "yourself and name the folder."
+                )
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind == stat.S_IFLNK:
+                raise _refuse(archive, member.filename, "a link")
+            if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
+                raise _refuse(archive, member.filename, "a device or another special file")
+        for member in members:
+            if not member.is_dir():
+                with file.open(member) as content:
+                    yield member.filename, content
+
+
+def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with tarfile.open(archive) as file:
+        for member in file:
+            if member.isdir():
+                if PurePosixPath(member.name).parts:  # "./" is the folder itself
+                    _safe(member.name, archive)
+                continue
+            if member.issym() or member.islnk():
+                raise _refuse(archive, member.name, "a link")
+            if not member.isreg() or member.issparse():
+                raise _refuse(archive, member.name, "a device or another special file")
+            content = file.extractfile(member)
+            if content is not None:
+                with content:
+                    yield member.name, content
+            file.members = []  # type: ignore[attr-defined]  # else all members stay in memory

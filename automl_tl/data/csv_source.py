@@ -1,0 +1,122 @@
+"""Reads a CSV file with the columns ``path``, ``label`` and optionally ``split``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from automl_tl.data.index import SPLIT_NAMES
+from automl_tl.errors import DataError
+
+if TYPE_CHECKING:
+    from automl_tl.types import Split
+
+    Row = tuple[Path, str, str, Split | None]
+
+
+def has_columns(path: Path) -> bool:
+    """Tell whether a file starts with a header that has the columns ``path`` and ``label``."""
+    try:
+        with path.open("rb") as file:
+            header = file.readline(4096).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return {"path", "label"} <= set(_columns(header))
+
+
+def read_csv(path: Path, confined: bool = False) -> tuple[list[Row], list[str]]:
+    """Read the table; UTF-8, with or without a byte order mark, with a header.
+
+    Commas, semicolons and tabs separate. Relative paths count from the file's folder and must stay
+    below it; absolute paths are taken as they are.
+
+    Args:
+        path: The file.
+        confined: The table comes from an archive: absolute paths are refused.
+
+    Returns:
+        Rows of path, name, class and split, and notes.
+
+    Raises:
+        DataError: A column is missing, a line is wrong, or no path leads to a file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text: save it as CSV in UTF-8.") from None
+    header = text.partition("\n")[0]
+    columns = _columns(header)
+    if missing := [name for name in ("path", "label") if name not in columns]:
+        raise DataError(
+            f"{path} has no column {' and no column '.join(missing)}: expected a header with path, "
+            f"label and perhaps split, found {header.strip()[:80]!r}."
+        )
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(header))
+    rows: dict[tuple[Path, str], Row] = {}
+    repeated = 0
+    try:
+        next(reader)
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            padded = [cell.strip() for cell in cells] + [""] * len(columns)
+            row = _row(path, reader.line_num, dict(zip(columns, padded, strict=False)), confined)
+            repeated += (row[0], row[2]) in rows
+            rows[row[0], row[2]] = row
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}.") from None
+    if rows and not any(row[0].is_file() for row in rows.values()):
+        first = next(iter(rows.values()))[0]
+        raise DataError(
+            f"None of the {len(rows)} paths in {path} leads to a file: they count from the CSV "
+            f"file's folder, the first one is {first}."
+        )
+    notes = [f"{repeated} repeated lines in {path.name} count once."] if repeated else []
+    return list(rows.values()), notes
+
+
+def _row(table: Path, line: int, cells: dict[str, str], confined: bool) -> Row:
+    text, label, split = cells["path"], cells["label"], cells.get("split", "").lower()
+    if not text or not label:
+        raise DataError(f"{table}, line {line}: expected a path and a label, one is missing.")
+    if split and split not in SPLIT_NAMES:
+        raise DataError(
+            f"{table}, line {line}: expected the split to be train, validation, test or empty, "
+            f"found {split!r}."
+        )
+    path = Path(text)
+    if not path.is_absolute() and "/" not in text and "\\" in text:
+        path = Path(text.replace("\\", "/"))  # written on Windows
+    if path.is_absolute() and confined:
+        raise DataError(f"{table}, line {line}: {text!r} must be a path inside the archive.")
+    if ".." in path.parts and not path.is_absolute():
+        path = _below(path, f"{table}, line {line}")
+    name = PurePosixPath(path).as_posix()
+    return table.parent / path, name, label, SPLIT_NAMES.get(split)
+
+
+def _below(path: Path, where: str) -> Path:
+    """Resolve ``..`` without leaving the table's folder."""
+    parts: list[str] = []
+    for part in path.parts:
+        if part != "..":
+            parts.append(part)
+        elif parts:
+            parts.pop()
+        else:
+            raise DataError(
+                f"{where}: {str(path)!r} leads out of the CSV file's folder: move the file up, or "
+                "write the path as an absolute one."
+            )
+    return Path(*parts)
+
+
+def _delimiter(header: str) -> str:
+    return max(",;\t", key=header.count)
+
+
+def _columns(header: str) -> list[str]:
+    cells = next(csv.reader([header.strip()], delimiter=_delimiter(header)), [])
+    return [cell.strip().lower() for cell in cells]

@@ -1,0 +1,75 @@
+"""Finds images that look alike without comparing all pairs.
+
+An image's fingerprint is Krawetz's 64-bit difference hash ("Kind of like that", 2013): is each
+cell of an 8 x 9 thumbnail brighter than its left neighbour? Two hashes that differ in at most four
+bits agree completely in one of five bands of bits, so only images that share a band are compared.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+THUMBNAIL = 72
+"""Side of the square that ``cells`` wants: a multiple of 8 and of 9."""
+
+MAX_BITS = 4
+MAX_DIFFERENCE = 6.0
+_MIN_CONTRAST = 16
+_BANDS = (13, 13, 13, 13, 12)
+_MAX_NEIGHBOURS = 500
+
+
+def cells(square: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Average a uint8 RGB square of side ``THUMBNAIL`` to an 8 x 9 grid of luma, uint8."""
+    luma: NDArray[np.float64] = square @ np.array([0.299, 0.587, 0.114])
+    grid = luma.reshape(8, THUMBNAIL // 8, 9, THUMBNAIL // 9).mean(axis=(1, 3))
+    return np.asarray(np.rint(grid), np.uint8)
+
+
+def find_pairs(grids: NDArray[np.uint8]) -> tuple[NDArray[np.int64], bool]:
+    """Find pairs of images that look alike.
+
+    Their difference hashes differ in at most ``MAX_BITS`` bits, and their grids, each less its own
+    mean, by at most ``MAX_DIFFERENCE`` levels in the mean, which drops images that only share a
+    gradient. Images with hardly any contrast are never paired.
+
+    Args:
+        grids: uint8 ``(n, 8, 9)`` as ``cells`` returns them.
+
+    Returns:
+        int64 ``(pairs, 2)``, sorted, the smaller index first; and whether the search was cut
+        short because more than 500 images shared a band.
+    """
+    steps = grids[:, :, 1:] > grids[:, :, :-1]
+    hashes = (
+        np.packbits(steps.reshape(len(grids), 64), axis=1).view(">u8").ravel().astype(np.uint64)
+    )
+    flat = grids.reshape(len(grids), 72).astype(np.float32)
+    usable = np.flatnonzero(
+        flat.max(axis=1, initial=0) - flat.min(axis=1, initial=255) >= _MIN_CONTRAST
+    )
+    centred = flat - flat.mean(axis=1, keepdims=True)
+    found, truncated, shift = [np.empty((0, 2), np.int64)], False, 0
+    for width in _BANDS:
+        band = (hashes[usable] >> np.uint64(shift)) & np.uint64((1 << width) - 1)
+        shift += width
+        order = np.argsort(band, kind="stable")
+        band, rows = band[order], usable[order]
+        for distance in range(1, _MAX_NEIGHBOURS + 2):
+            left = np.flatnonzero(band[distance:] == band[:-distance])
+            if not len(left):
+                break
+            if distance > _MAX_NEIGHBOURS:
+                truncated = True
+                break
+            first, second = rows[left], rows[left + distance]
+            near = np.bitwise_count(hashes[first] ^ hashes[second]) <= MAX_BITS
+            first, second = first[near], second[near]
+            alike = np.abs(centred[first] - centred[second]).mean(axis=1) <= MAX_DIFFERENCE
+            found.append(np.sort(np.stack([first[alike], second[alike]], axis=1), axis=1))
+    return np.unique(np.concatenate(found), axis=0), truncated

@@ -1,0 +1,98 @@
+"""From a trial of a study to an exported file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from automl_tl import export, storage
+from automl_tl.errors import ExportError, StudyError, UsageError
+from automl_tl.host import BackendHost
+from automl_tl.plugins import get_plugins
+from automl_tl.prepare import open_arrays
+from automl_tl.recipe import model_facts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import optuna
+
+    from automl_tl.cache.store import Store
+    from automl_tl.export import ExportReport
+    from automl_tl.study import StudyData, StudyDirectory
+
+
+def export_trial(
+    directory: StudyDirectory,
+    data: StudyData,
+    study: optuna.Study,
+    store: Store,
+    destination: Path,
+    format: str | None,
+    number: int | None,
+) -> ExportReport:
+    """Export a trial's model, proved equal on the validation images.
+
+    Args:
+        directory: The study directory.
+        data: The study's data.
+        study: The Optuna study.
+        store: The cache, with the study's pixels.
+        destination: The file to write.
+        format: Export format; by default the one that the destination's suffix tells.
+        number: Of the trial; the best one by default.
+
+    Raises:
+        StudyError: When no trial is finished yet.
+        UsageError: When the format is unknown.
+        ExportError: When the trial's model is not kept, or the file does not agree with it.
+    """
+    finished = storage.best_trials(study)
+    if not finished:
+        raise StudyError(f"The study {directory.config.name} has no finished trial: search first.")
+    trial = next((t for t in finished if number in (None, t.number)), None)
+    if trial is None:
+        raise ExportError(
+            f"Trial {number} of {directory.config.name} did not finish: `automl-tl show "
+            f"{directory.config.name}` lists those that did."
+        )
+    model = directory.model(trial.number)
+    if not model.is_file():
+        kept = [t.number for t in finished if directory.model(t.number).is_file()]
+        raise ExportError(
+            f"The model of trial {trial.number} is not kept; those of the best trials are: "
+            f"{', '.join(map(str, kept)) or 'none'}."
+        )
+    facts = trial.user_attrs[storage.FACTS]
+    spec = facts["spec"]
+    plugins = get_plugins()
+    backbone = plugins.backbone(spec["backbone"])
+    backend = plugins.backend(backbone.backend)
+    chosen = format or _format(backend.formats, destination)
+    arrays = open_arrays(directory, data, store)
+    pixels, _ = arrays[spec["image_size"] or backbone.input_size, spec["resize"]]
+    rows = data.rows("validation")[: export.IMAGES]
+    result = directory.result()
+    test = result["test"] if result and result["trial"] == trial.number else None
+    carried = model_facts(directory.config, data, trial.number, facts, test, trials=len(finished))
+    with BackendHost(backend.name, device="cpu") as host:
+        return export.export_model(
+            model,
+            chosen,
+            destination,
+            host,
+            backend.formats,
+            np.ascontiguousarray(np.load(pixels, mmap_mode="r")[rows]),
+            data.labels[rows],
+            carried,
+        )
+
+
+def _format(formats: Mapping[str, str], destination: Path) -> str:
+    for name, suffix in formats.items():
+        if destination.suffix == suffix:
+            return name
+    known = ", ".join(f"{name} ({suffix})" for name, suffix in formats.items())
+    raise UsageError(f"Expected a file of one of the formats {known}, got {destination}.")

@@ -1,0 +1,75 @@
+"""The engine ``local``: workers are processes on this machine."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING, Any
+
+from automl_tl.errors import AutoMLError
+from automl_tl.ipc import Child
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from automl_tl.types import WorkerSettings
+
+
+class LocalEngine:
+    """Starts one process a worker and merges what they say. See ``types.Engine``.
+
+    Args:
+        settings: What every worker is told.
+    """
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._children: dict[int, Child] = {}
+        self._messages: queue.Queue[tuple[int, Child, Mapping[str, Any]]] = queue.Queue()
+
+    def start(self, index: int) -> None:
+        """Start a worker; its messages come in through a thread of their own."""
+        settings = self._settings
+        child = Child(
+            "automl_tl.worker",
+            log=settings.directory / "logs" / f"worker-{index}.log",
+        )
+        self._children[index] = child
+        child.channel.send(settings.setup(index))
+        threading.Thread(target=self._listen, args=(index, child), daemon=True).start()
+
+    def poll(self, timeout: float) -> list[tuple[int, Mapping[str, Any]]]:
+        """Return what came in, waiting up to ``timeout`` seconds for the first message."""
+        found: list[tuple[int, Mapping[str, Any]]] = []
+        try:
+            while True:
+                index, child, message = self._messages.get(timeout=0 if found else timeout)
+                if self._children.get(index) is child:
+                    found.append((index, message))
+        except queue.Empty:
+            return found
+
+    def send(self, index: int, message: Mapping[str, Any]) -> None:
+        """Send a message to a worker, if it lives."""
+        child = self._children.get(index)
+        if child:
+            try:
+                child.channel.send(dict(message))
+            except EOFError:
+                return
+
+    def close(self, grace: float) -> None:
+        """End all workers: close their pipes, and kill what still runs after ``grace`` seconds."""
+        children, self._children = self._children, {}
+        for child in children.values():
+            child.close(grace)
+
+    def _listen(self, index: int, child: Child) -> None:
+        try:
+            while True:
+                self._messages.put((index, child, child.channel.receive()))
+        except EOFError:
+            message = {"event": "died", "reason": child.ending()}
+            self._messages.put((index, child, message))
+        except AutoMLError as error:
+            self._messages.put((index, child, {"event": "died", "reason": str(error)}))

@@ -1,0 +1,314 @@
+"""Runs a backend in a process of its own, behind the ``Backend`` protocol.
+
+The core thereby never imports a framework, two frameworks never meet in one process, and a crash
+inside one costs a trial, not the worker.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from automl_tl.errors import AutoMLError, PluginError, TrialError
+from automl_tl.ipc import Child, parent_channel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from automl_tl.types import (
+        EpochReport,
+        NetworkInfo,
+        NetworkSpec,
+        Progress,
+        Source,
+        TrainFacts,
+        TrainJob,
+    )
+
+STEP_SECONDS = 0.1
+"""Progress inside an epoch crosses the process boundary at most this often."""
+
+
+class BackendHost:
+    """A backend in a child process, started when it is first needed and again after a crash.
+
+    Args:
+        name: Of the backend.
+        device: ``auto`` or one of the backend's devices.
+        threads: CPU threads; None takes all cores.
+        log: File for what the child prints; None for our stderr.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        device: str = "auto",
+        threads: int | None = None,
+        log: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.device = device
+        self._threads = threads or os.cpu_count() or 1
+        self._log = log
+        self._child: Child | None = None
+
+    def __enter__(self) -> BackendHost:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child process."""
+        if self._child:
+            self._child.close()
+            self._child = None
+
+    def call(self, method: str, *arguments: Any, progress: Progress | None = None) -> Any:
+        """Call a method in the child and return its result.
+
+        Raises:
+            AutoMLError: What the backend raised on purpose, or what ``progress`` did.
+            TrialError: For anything else it raised, and when the child died.
+        """
+        child = self._start()
+        try:
+            child.channel.send(("call", (method, arguments)))
+            while True:
+                kind, value = child.channel.receive()
+                if kind == "progress":
+                    # What is told may call the child again, which serves it while it waits.
+                    child.channel.send(("told", _tell(progress, value)))
+                elif kind == "raise":
+                    raise value
+                else:
+                    return value
+        except EOFError:
+            self._child = None
+            ending = child.ending()
+            child.close()
+            where = f"; see {self._log}" if self._log else ""
+            raise TrialError(f"The {self.name} process died ({ending}){where}.") from None
+        except BaseException as error:
+            if not isinstance(error, AutoMLError):
+                self.close()
+            raise
+
+    def describe(self, network: NetworkSpec) -> NetworkInfo:
+        """See ``Backend.describe``."""
+        info: NetworkInfo = self.call("describe", network)
+        return info
+
+    def download(self, backbone: str) -> Path:
+        """See ``Backend.download``."""
+        path: Path = self.call("download", backbone)
+        return path
+
+    def run(
+        self,
+        network: NetworkSpec,
+        source: Source,
+        cut: int,
+        pooling: str | None,
+        out: Path,
+        progress: Progress,
+    ) -> None:
+        """See ``Backend.run``."""
+        self.call("run", network, source, cut, pooling, out, progress=progress)
+
+    def trainer(self, job: TrainJob) -> RemoteTrainer:
+        """See ``Backend.trainer``."""
+        return RemoteTrainer(self, self.call("trainer", job))
+
+    def load(self, path: Path) -> RemoteModel:
+        """See ``Backend.load``."""
+        return RemoteModel(self, self.call("load", path))
+
+    def devices(self) -> list[str]:
+        """See ``Backend.devices``."""
+        devices: list[str] = self.call("devices")
+        return devices
+
+    def configure(self, device: str, threads: int) -> str:
+        """See ``Backend.configure``."""
+        self.device, self._threads = device, threads
+        chosen: str = self.call("configure", device, threads)
+        return chosen
+
+    def _start(self) -> Child:
+        if self._child is None:
+            from automl_tl.plugins import get_plugins
+
+            spec = get_plugins().backend(self.name)
+            # Threads that spin while they wait made training ten times slower on a busy machine.
+            threads = {"OMP_NUM_THREADS": str(self._threads), "OMP_WAIT_POLICY": "PASSIVE"}
+            environment = {**threads, **os.environ, **spec.environment}
+            self._child = Child("automl_tl.host", [self.name], environment, self._log)
+            self.call("configure", self.device, self._threads)
+        return self._child
+
+
+class RemoteTrainer:
+    """A trainer that lives in a backend's process."""
+
+    def __init__(self, host: BackendHost, handle: int) -> None:
+        self._host = host
+        self._handle = handle
+
+    def run(self, progress: Progress) -> TrainFacts:
+        """See ``Trainer.run``."""
+        facts: TrainFacts = self._host.call("trainer.run", self._handle, progress=progress)
+        return facts
+
+    def facts(self) -> TrainFacts:
+        """See ``Trainer.facts``."""
+        facts: TrainFacts = self._host.call("trainer.facts", self._handle)
+        return facts
+
+    def save(self, path: Path, metadata: Mapping[str, str]) -> None:
+        """See ``Trainer.save``."""
+        self._host.call("trainer.save", self._handle, path, dict(metadata))
+
+
+class RemoteModel:
+    """A model that lives in a backend's process."""
+
+    def __init__(self, host: BackendHost, handle: int) -> None:
+        self._host = host
+        self._handle = handle
+
+    def logits(self, pixels: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.float32]:
+        """See ``Model.logits``."""
+        logits: NDArray[np.float32] = self._host.call(
+            "model.logits", self._handle, pixels, batch_size
+        )
+        return logits
+
+    def export(self, format: str, path: Path, metadata: Mapping[str, str]) -> None:
+        """See ``Model.export``."""
+        self._host.call("model.export", self._handle, format, path, dict(metadata))
+
+
+def _tell(progress: Progress | None, value: Any) -> AutoMLError | None:
+    """Hand progress on; what it raises on purpose goes back into the training loop."""
+    kind, arguments = value
+    try:
+        if progress:
+            getattr(progress, kind)(*arguments)
+    except AutoMLError as error:
+        return error
+    return None
+
+
+class _HostProgress:
+    """Progress, as the backend in the child sees it."""
+
+    def __init__(self, service: _Service) -> None:
+        self._service = service
+        self._last = 0.0
+
+    def need(self, source: Source) -> None:
+        self._send("need", source)
+
+    def epoch(self, report: EpochReport) -> None:
+        self._send("epoch", report)
+
+    def step(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last >= STEP_SECONDS or done >= total:
+            self._last = now
+            self._send("step", what, done, total)
+
+    def _send(self, kind: str, *arguments: Any) -> None:
+        channel = self._service.channel
+        channel.send(("progress", (kind, arguments)))
+        while True:
+            answer, value = channel.receive()
+            if answer == "told":
+                break
+            self._service.serve(*value)
+        if value:
+            raise value
+
+
+class _Service:
+    """The child's side: one backend, and the last trainer and model made by it."""
+
+    def __init__(self, name: str) -> None:
+        self.channel = parent_channel()
+        self._name = name
+        self._backend: Any = None
+        self._progress = _HostProgress(self)
+        self._objects: dict[str, tuple[int, Any]] = {}
+        self._count = 0
+
+    def run(self) -> None:
+        with suppress(EOFError):
+            while True:
+                _, call = self.channel.receive()
+                self.serve(*call)
+
+    def serve(self, method: str, arguments: tuple[Any, ...]) -> None:
+        try:
+            self.channel.send(("return", self._call(method, arguments)))
+        except AutoMLError as error:
+            self.channel.send(("raise", error))
+        except EOFError:
+            raise
+        except Exception as error:  # whatever a framework raises becomes one sentence
+            traceback.print_exc()
+            lines = str(error).strip().splitlines() or [""]
+            self.channel.send(("raise", TrialError(f"{type(error).__name__}: {lines[0]}")))
+
+    def _call(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        if self._backend is None:
+            self._backend = _load(self._name)
+        target = self._backend
+        owner, _, name = method.rpartition(".")
+        if owner:
+            handle, target = self._objects.get(owner, (0, None))
+            if handle != arguments[0]:
+                raise TrialError(f"This {owner} was replaced by a newer one; make it again.")
+            arguments = arguments[1:]
+        if name == "run":
+            arguments = (*arguments, self._progress)
+        result = getattr(target, name)(*arguments)
+        if method in {"trainer", "load"}:
+            self._count += 1
+            self._objects["trainer" if method == "trainer" else "model"] = (self._count, result)
+            return self._count
+        return result
+
+
+def _load(name: str) -> Any:
+    from automl_tl.plugins import get_plugins
+
+    try:
+        return get_plugins().backend(name).load()
+    except AutoMLError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise PluginError(
+            f"The {name} backend cannot be loaded ({type(error).__name__}: {error}): is its "
+            "framework installed? `automl-tl doctor` tells."
+        ) from None
+
+
+if __name__ == "__main__":
+    import sys
+
+    _Service(sys.argv[1]).run()

@@ -1,0 +1,123 @@
+"""What a model file is, told from its content: no suffix is trusted and nothing in it is run."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal
+
+from automl_tl import onnx_file
+from automl_tl.errors import ExportError
+from automl_tl.modelfile import KEY, ModelFacts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_IMAGE_SIZE = 4096
+"""Largest side of an input that is believed, in pixels."""
+MAX_METADATA = 64 * 2**20
+"""Most bytes of metadata that are read."""
+MAX_ONNX = 2**31
+"""A protobuf message is never larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model file that automl-tl wrote.
+
+    Attributes:
+        path: Where it lies.
+        kind: ``archive`` is a zip (PyTorch's ``.pt2``, Keras's ``.keras``).
+        facts: What it says of itself, checked.
+        data: The whole file for ``onnx``, else None.
+    """
+
+    path: Path
+    kind: Literal["onnx", "safetensors", "archive"]
+    facts: ModelFacts
+    data: bytes | None = None
+
+
+def identify(path: Path) -> ModelFile:
+    """Read what a model file says of itself.
+
+    Raises:
+        ExportError: When there is no such file, it is no model, or automl-tl did not write it.
+    """
+    name = str(path)
+    if os.path.isdir(path):
+        raise ExportError(f"{name}: expected a model file, but this is a folder; name the file.")
+    if not os.path.exists(path):
+        raise ExportError(f"{name}: expected a model file, but there is no such file.")
+    if not os.path.isfile(path):
+        raise ExportError(f"{name}: expected a model file, but this is no regular file.")
+    try:
+        return _identify(path, name)
+    except OSError as error:
+        raise ExportError(f"{name}: cannot be read ({error.strerror or error}).") from error
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
+        raise ExportError(
+            f"{name}: expected a model that automl-tl exported, but it is damaged or no model "
+            f"file at all ({error})."
+        ) from error
+
+
+def _identify(path: Path, name: str) -> ModelFile:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(9)
+        if not start:
+            raise ValueError("it is empty")
+        length = struct.unpack("<Q", start[:8])[0] if len(start) == 9 else 0
+        if start[8:] == b"{" and length <= size - 8:
+            if length > MAX_METADATA:
+                raise ValueError("its header is too large")
+            header = json.loads(b"{" + file.read(length - 1))
+            return ModelFile(path, "safetensors", _facts(header.get("__metadata__"), name))
+    if start[:4] == b"PK\x03\x04":
+        return ModelFile(path, "archive", _facts(_archive_metadata(path), name))
+    if size > MAX_ONNX:
+        raise ValueError("it is too large for ONNX")
+    data = path.read_bytes()
+    return ModelFile(path, "onnx", _facts(onnx_file.read_metadata(data), name), data)
+
+
+def _archive_metadata(path: Path) -> dict[str, str]:
+    """Read the member called ``automl_tl``, in whatever folder of the archive."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.filename.rpartition("/")[2] in (KEY, f"{KEY}.json"):
+                with archive.open(member) as file:
+                    return {KEY: file.read(MAX_METADATA).decode()}
+    return {}
+
+
+def _facts(metadata: object, name: str) -> ModelFacts:
+    try:
+        facts = ModelFacts.parse(metadata if isinstance(metadata, Mapping) else {}, name)
+    except RecursionError:
+        raise ExportError(f"{name}: its automl-tl metadata is damaged (nested).") from None
+    wrong = next((field for field, right in _checks(facts).items() if not right), None)
+    if wrong:
+        raise ExportError(f"{name}: its automl-tl metadata is damaged ({wrong}).")
+    return facts
+
+
+def _checks(facts: ModelFacts) -> dict[str, bool]:
+    texts = ("backbone", "study", "resize")
+    mappings = ("params", "validation", "test", "versions", "licences", "extra")
+    values = {field.name: getattr(facts, field.name) for field in fields(facts)}
+    return {
+        **{name: isinstance(values[name], str) for name in texts},
+        **{name: isinstance(values[name], Mapping) for name in mappings},
+        "resize": facts.resize in ("squash", "crop", "pad"),
+        "image_size": type(facts.image_size) is int and 0 < facts.image_size <= MAX_IMAGE_SIZE,
+        "classes": len(facts.classes) > 1 and len(set(facts.classes)) == len(facts.classes),
+        "head": facts.head.classes == len(facts.classes),
+        "fine_tune_at": type(facts.fine_tune_at) is int,
+        "trial": type(facts.trial) is int,
+    }

@@ -1,0 +1,59 @@
+"""From what a person or the sampler says of the depth to an index into a network's layers."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from typing import TYPE_CHECKING
+
+from automl_tl.errors import TrialError
+
+if TYPE_CHECKING:
+    from automl_tl.types import NetworkInfo
+
+
+def at_depth(info: NetworkInfo, depth: float) -> int:
+    """Map a depth in [0, 1], which all backbones share, to ``fine_tune_at``.
+
+    The depth is the share of layers with weights that train, counted from the top, rounded up. The
+    result is the nearest cut point below, so that all of the frozen part can be computed once.
+    """
+    if depth <= 0:
+        return len(info.layers)
+    weighted = [index for index, layer in enumerate(info.layers) if layer.parameters]
+    first = weighted[len(weighted) - max(1, math.ceil(depth * len(weighted) - 1e-9))]
+    if depth >= 1:
+        return 0
+    return max(cut.index for cut in info.cuts if cut.index <= first)
+
+
+def at_layer(info: NetworkInfo, at: float | str, backbone: str) -> int:
+    """Resolve what a person wrote as ``fine_tune_at``.
+
+    Args:
+        info: The network.
+        at: A layer's index or name, a fraction of the layers (a float: 0.7 freezes the first 70 %),
+            ``all`` or ``none``.
+        backbone: Key, for the error.
+
+    Raises:
+        TrialError: When the network has no such layer.
+    """
+    count = len(info.layers)
+    if at == "all":
+        return 0
+    if at == "none":
+        return count
+    if isinstance(at, str):
+        names = [layer.name for layer in info.layers]
+        if at not in names:
+            close = difflib.get_close_matches(at, names, 3)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"it has {count} layers."
+            raise TrialError(f"fine_tune_at: {backbone} has no layer {at!r}; {hint}")
+        return names.index(at)
+    index = at if isinstance(at, int) else round(at * count)
+    if not 0 <= index <= count or (isinstance(at, float) and at > 1):
+        raise TrialError(
+            f"fine_tune_at: expected 0 to {count} for the {count} layers of {backbone}, got {at}."
+        )
+    return int(index)

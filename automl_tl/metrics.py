@@ -1,0 +1,271 @@
+"""Every metric, from logits, once for all frameworks, and what the figures are worth.
+
+The numbers are scikit-learn's. ``accuracy`` alone needs nothing but NumPy, because it is computed
+after every epoch of every trial.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from statistics import NormalDist
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from automl_tl.errors import TrialError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+DIRECTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "accuracy": "maximize",
+        "balanced_accuracy": "maximize",
+        "macro_f1": "maximize",
+        "log_loss": "minimize",
+    }
+)
+"""Metric names, and what Optuna should do with each."""
+
+
+def from_logits(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+    """Compute every metric.
+
+    Balanced accuracy and macro-F1 average over the classes that occur in ``labels``.
+
+    Args:
+        logits: ``(n, classes)``, finite.
+        labels: ``(n,)``, indices of the classes.
+
+    Returns:
+        A value for each name in ``DIRECTIONS``, and ``n``, the number of images.
+
+    Raises:
+        TrialError: When there are no images or a logit is NaN or infinite.
+    """
+    _check(logits, labels)
+    values = {name: float(_METRICS[name](logits, labels)) for name in DIRECTIONS}
+    return {**values, "n": len(labels)}
+
+
+def value(logits: NDArray[np.float32], labels: NDArray[np.int64], metric: str) -> float:
+    """Compute one metric, the same number as in ``from_logits``.
+
+    Args:
+        logits: ``(n, classes)``, finite.
+        labels: ``(n,)``, indices of the classes.
+        metric: A name in ``DIRECTIONS``.
+
+    Raises:
+        TrialError: When there are no images or a logit is NaN or infinite.
+        UsageError: When there is no such metric.
+    """
+    if metric not in DIRECTIONS:
+        raise UsageError(
+            f"Expected a metric among {', '.join(DIRECTIONS)}, but got {metric!r}; choose one."
+        )
+    _check(logits, labels)
+    return float(_METRICS[metric](logits, labels))
+
+
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the softmax of ``(n, classes)`` logits; rows sum to 1 whatever their size."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+
+def by_class(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], confidence: float = 0.95
+) -> list[dict[str, Any]]:
+    """Compute ``precision``, ``recall``, ``f1`` and ``support`` of each class, in their order.
+
+    Args:
+        logits: ``(n, classes)``, finite.
+        labels: ``(n,)``, indices of the classes.
+        confidence: Of ``recall_interval``.
+
+    Returns:
+        One mapping a class. Recall, F1 and the interval are None for a class that does not occur
+        in ``labels``, precision for one that was never predicted.
+
+    Raises:
+        TrialError: When there are no images or a logit is NaN or infinite.
+    """
+    matrix = confusion(logits, labels)
+    rows: list[dict[str, Any]] = []
+    for index in range(len(matrix)):
+        hits = int(matrix[index, index])
+        support, predicted = int(matrix[index].sum()), int(matrix[:, index].sum())
+        rows.append(
+            {
+                "precision": hits / predicted if predicted else None,
+                "recall": hits / support if support else None,
+                "f1": 2 * hits / (support + predicted) if support else None,
+                "support": support,
+                "recall_interval": list(interval(hits, support, confidence)) if support else None,
+            }
+        )
+    return rows
+
+
+def confusion(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count images by true class (rows) and predicted class (columns); ``(classes, classes)``.
+
+    Raises:
+        TrialError: When there are no images or a logit is NaN or infinite.
+    """
+    from sklearn.metrics import confusion_matrix
+
+    _check(logits, labels)
+    matrix = confusion_matrix(labels, logits.argmax(axis=1), labels=range(logits.shape[1]))
+    return np.asarray(matrix, dtype=np.int64)
+
+
+def interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the score interval of a proportion, ``(0, 1)`` when ``n`` is 0.
+
+    Unlike the textbook interval it stays inside [0, 1] and has a width when every image is right.
+    Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the
+    American Statistical Association 22 (1927).
+
+    Args:
+        correct: Successes, at most ``n``.
+        n: Independent tries.
+        confidence: In (0, 1).
+    """
+    if n == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = correct / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low = 0.0 if correct == 0 else max(0.0, centre - half)
+    high = 1.0 if correct == n else min(1.0, centre + half)
+    return low, high
+
+
+def optimism(
+    validation: float, n_validation: int, trials: int, test: float | None = None, n_test: int = 0
+) -> dict[str, Any]:
+    """Say how much the validation accuracy of the best trial flatters it.
+
+    The best of N trials is partly the luckiest. Were all of them equally good and their errors
+    independent, the best would lie the expected maximum of N Gaussian draws, in standard errors of
+    one accuracy, above the truth. All trials see the same validation images, which makes their
+    errors alike and the real optimism smaller: ``expected`` is an upper estimate. Cawley and
+    Talbot, "On over-fitting in model selection and subsequent selection bias in performance
+    evaluation", Journal of Machine Learning Research 11 (2010).
+
+    Args:
+        validation: Validation accuracy of the best trial.
+        n_validation: Validation images.
+        trials: Trials that it was chosen from.
+        test: Its test accuracy, None when it was not computed.
+        n_test: Test images.
+
+    Returns:
+        ``trials``, ``n_validation``, ``standard_error`` (of the validation accuracy), ``expected``
+        (optimism), ``gap`` (validation minus test, or None), ``warn`` (whether ``expected`` is at
+        least one point, or the gap more than two of its standard errors) and ``sentence``.
+    """
+    error = _standard_error(validation, n_validation)
+    expected = error * _expected_maximum(trials)
+    sentence = (
+        f"Choosing the best of {trials} trials on {n_validation} validation images can flatter its "
+        f"validation accuracy ({100 * validation:.1f} %) by up to about {100 * expected:.1f} points"
+        if trials > 1
+        else f"The validation accuracy ({100 * validation:.1f} %) is that of the only trial, on "
+        f"{n_validation} images"
+    )
+    gap = None
+    warn = expected >= 0.01
+    if test is None:
+        sentence += "; only images that the search never saw would tell."
+    else:
+        gap = validation - test
+        warn = warn or gap > 2 * sqrt(error**2 + _standard_error(test, n_test) ** 2)
+        size = f"{abs(100 * gap):.1f} points {'lower' if gap > 0 else 'higher'}"
+        sentence += (
+            f"; on the {n_test} test images that the search never saw it is {100 * test:.1f} %"
+            f"{', ' + size if round(1000 * abs(gap)) else ', the same'}."
+        )
+    return {
+        "trials": trials,
+        "n_validation": n_validation,
+        "standard_error": error,
+        "expected": expected,
+        "gap": gap,
+        "warn": warn,
+        "sentence": sentence,
+    }
+
+
+def _standard_error(share: float, n: int) -> float:
+    """Of a proportion, with Agresti and Coull's two added successes and failures."""
+    adjusted = (share * n + 2) / (n + 4)
+    return sqrt(adjusted * (1 - adjusted) / (n + 4))
+
+
+def _expected_maximum(n: int) -> float:
+    """Mean of the largest of ``n`` standard Gaussian draws, by quadrature."""
+    if n <= 1:
+        return 0.0
+    x = np.linspace(-9.0, 9.0, 2001)
+    normal = NormalDist()
+    below = np.array([normal.cdf(v) for v in x]) ** n
+    # E[M] = integral of 1 - P(M <= x) above zero, minus integral of P(M <= x) below it.
+    step = float(x[1] - x[0])
+    return float(((x >= 0) - below).sum() * step - step / 2)
+
+
+def _check(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
+    if logits.ndim != 2 or len(logits) != len(labels) or not len(labels):
+        raise TrialError(
+            f"Expected logits (n, classes) for n > 0 labels, but got logits of shape "
+            f"{logits.shape} for {len(labels)} labels."
+        )
+    if not np.isfinite(logits).all():
+        raise TrialError(
+            "Expected finite logits, but some are NaN or infinite; try a lower learning rate."
+        )
+
+
+def _accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    return float((logits.argmax(axis=1) == labels).mean())
+
+
+def _balanced_accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    from sklearn.metrics import recall_score
+
+    # Not balanced_accuracy_score: the same number, but that one warns of absent classes.
+    present = np.unique(labels)
+    return float(recall_score(labels, logits.argmax(axis=1), labels=present, average="macro"))
+
+
+def _macro_f1(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    from sklearn.metrics import f1_score
+
+    present = np.unique(labels)
+    return float(f1_score(labels, logits.argmax(axis=1), labels=present, average="macro"))
+
+
+def _log_loss(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    from sklearn.metrics import log_loss
+
+    return float(log_loss(labels, probabilities(logits), labels=range(logits.shape[1])))
+
+
+_METRICS: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], float]] = (
+    MappingProxyType(
+        {
+            "accuracy": _accuracy,
+            "balanced_accuracy": _balanced_accuracy,
+            "macro_f1": _macro_f1,
+            "log_loss": _log_loss,
+        }
+    )
+)

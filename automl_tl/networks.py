@@ -1,0 +1,227 @@
+"""The networks of a study: which weights, at which size, on which pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automl_tl.errors import AutoMLError, UsageError, WeightsError
+from automl_tl.plugins import get_plugins
+from automl_tl.types import Cut, Layer, NetworkInfo, NetworkSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from automl_tl.cache.store import Store
+    from automl_tl.host import BackendHost
+    from automl_tl.space import Space, TrialSpec
+    from automl_tl.types import Backbone
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """Everything a worker needs to turn a trial into arrays and a network.
+
+    Attributes:
+        specs: A network for every backbone and image size.
+        arrays: Path and identity of the pixel array for every image size and resize rule.
+    """
+
+    specs: Mapping[tuple[str, int], NetworkSpec]
+    arrays: Mapping[tuple[int, str], tuple[Path, str]]
+
+    def network(self, spec: TrialSpec) -> NetworkSpec:
+        """Return a trial's network."""
+        return self.specs[spec.backbone, self._size(spec)]
+
+    def pixels(self, spec: TrialSpec) -> tuple[Path, str]:
+        """Return path and identity of a trial's pixel array."""
+        return self.arrays[self._size(spec), spec.resize]
+
+    def _size(self, spec: TrialSpec) -> int:
+        return spec.image_size or get_plugins().backbone(spec.backbone).input_size
+
+
+def image_sizes(space: Space, backbone: Backbone) -> list[int]:
+    """Return the image sizes that a study uses with a backbone.
+
+    Raises:
+        UsageError: For one that the backbone does not accept.
+    """
+    sizes = [int(s or backbone.input_size) for s in space.values("image_size", backbone.key)]
+    for size in sizes:
+        if backbone.fixed_size and size != backbone.input_size:
+            raise UsageError(
+                f"image_size: {backbone.key} takes {backbone.input_size} pixels only, got {size}."
+            )
+        if size < backbone.min_size:
+            raise UsageError(
+                f"image_size: {backbone.key} needs at least {backbone.min_size} pixels, got {size}."
+            )
+    return sizes
+
+
+def choose_backbones(
+    patterns: Sequence[str],
+    weights: Mapping[str, str],
+    small_images: bool,
+    host: Callable[[str], BackendHost],
+    tell: Callable[[str], None],
+) -> dict[str, str]:
+    """Choose a study's backbones and make sure that their weights are on this machine.
+
+    Without patterns these are the recommended ones, and everything else whose weights lie here
+    already; for images of at most 64 pixels a side, only the backbones made for those, where there
+    are any. A backbone without weights is named and left out.
+
+    Args:
+        patterns: Globs of keys or names.
+        weights: ``KEY`` or glob to ``none``, a published name or a path.
+        small_images: Whether the images are that small.
+        host: Returns the process of a backend, for downloads.
+        tell: Receives one sentence for each backbone that is left out.
+
+    Returns:
+        The weights of every chosen backbone: a path, or ``none``.
+
+    Raises:
+        UsageError: When a pattern fits nothing.
+        WeightsError: When a given file is missing, or nothing is left.
+    """
+    plugins = get_plugins()
+    settings = {
+        backbone.key: value
+        for pattern, value in weights.items()
+        for backbone in plugins.match(pattern)
+    }
+    if patterns:
+        wanted = {b.key: b for pattern in patterns for b in plugins.match(pattern)}
+    else:
+        wanted = _default_backbones(plugins.backbones, settings, small_images)
+    chosen: dict[str, str] = {}
+    refused: list[str] = []
+    for key, backbone in sorted(wanted.items()):
+        try:
+            chosen[key] = _weights_file(backbone, settings.get(key), host)
+        except WeightsError as error:
+            if settings.get(key):
+                raise
+            refused.append(str(error))
+    for sentence in refused:
+        if chosen:
+            tell(f"{sentence} The search goes on without it.")
+    if not chosen:
+        if not refused:
+            raise UsageError("No backbone is installed: install a plugin, such as automl-tl-torch.")
+        raise WeightsError(refused[0])
+    return chosen
+
+
+def network_spec(
+    backbone: Backbone, weights: str, image_size: int, seed: int, store: Store
+) -> NetworkSpec:
+    """Return a network's spec, with the identity of its weights.
+
+    Raises:
+        WeightsError: When the weights file has gone.
+    """
+    if weights == "none":
+        return NetworkSpec(backbone.key, image_size, None, f"random:{seed}", seed)
+    path = Path(weights)
+    try:
+        facts = path.stat()
+        key = {"path": str(path), "size": facts.st_size, "mtime": facts.st_mtime_ns}
+        digest = store.remember("weights", key, lambda: _sha256(path))
+    except OSError as error:
+        raise WeightsError(
+            f"{backbone.key}: the weights file {path} cannot be read ({error.strerror})."
+        ) from None
+    return NetworkSpec(backbone.key, image_size, path, digest, seed)
+
+
+def describe(network: NetworkSpec, host: BackendHost, store: Store) -> NetworkInfo:
+    """Return a network's layers and cut points, asking the backend only the first time."""
+    spec = get_plugins().backend(host.name)
+    versions = {package: package_version(package) for package in (*spec.packages, "automl-tl")}
+    key = {"backbone": network.backbone, "size": network.image_size, "versions": versions}
+    facts = store.remember("networks", key, lambda: asdict(host.describe(network)))
+    return _network_info(facts)
+
+
+def _network_info(facts: Mapping[str, Any]) -> NetworkInfo:
+    return NetworkInfo(
+        layers=tuple(Layer(**layer) for layer in facts["layers"]),
+        cuts=tuple(Cut(cut["index"], tuple(cut["shape"]), cut["flops"]) for cut in facts["cuts"]),
+        features=facts["features"],
+        version=facts["version"],
+    )
+
+
+def _default_backbones(
+    known: Mapping[str, Backbone], settings: Mapping[str, str], small_images: bool
+) -> dict[str, Backbone]:
+    if small_images:
+        small = {key: backbone for key, backbone in known.items() if backbone.small_images}
+        if small:
+            return small
+    chosen = {
+        key: backbone
+        for key, backbone in known.items()
+        if not backbone.small_images
+        and (backbone.recommended or key in settings or cached(backbone))
+    }
+    return chosen or dict(known)
+
+
+def cached(backbone: Backbone) -> bool:
+    """Whether a backbone's published weights lie on this machine."""
+    return backbone.pretrained is not None and backbone.pretrained.path().is_file()
+
+
+def _weights_file(
+    backbone: Backbone, setting: str | None, host: Callable[[str], BackendHost]
+) -> str:
+    if setting == "none":
+        return "none"
+    published = backbone.pretrained
+    if setting and (published is None or setting != published.name):
+        path = Path(setting).expanduser()
+        if not path.is_file():
+            names = f"{published.name}, none" if published else "none"
+            raise WeightsError(
+                f"--weights {backbone.key}: expected {names} or a file, got {setting!r}, which "
+                "does not exist."
+            )
+        return str(path.absolute())
+    if published is None:
+        raise WeightsError(
+            f"{backbone.key} has no published weights: give a file or none with "
+            f"--weights {backbone.key}=PATH."
+        )
+    path = published.path()
+    if path.is_file():
+        return str(path)
+    try:
+        return str(host(backbone.backend).download(backbone.key))
+    except WeightsError:
+        raise
+    except AutoMLError as error:
+        raise WeightsError(
+            f"{backbone.key}: the weights file {path} is missing and cannot be downloaded ({error})"
+        ) from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def package_version(package: str) -> str:
+    """Return the version of an installed distribution, or ``unknown``."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,222 @@
+"""Discovery of plugins: entry points of the group ``automl_tl``, and what comes with the core.
+
+A plugin that cannot be imported, breaks a hook's contract or repeats a name is reported once, by
+name, with its error; everything else goes on working.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import functools
+import importlib.metadata
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from automl_tl import builtin, hookspecs
+from automl_tl.errors import PluginError, UsageError
+from automl_tl.types import Backbone, BackendSpec, DatasetSpec, EngineSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from automl_tl.types import FinishedTrial
+
+BUILTIN = "automl-tl"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with a plugin.
+
+    Attributes:
+        plugin: Its entry point's name.
+        message: One sentence.
+    """
+
+    plugin: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One loaded plugin.
+
+    Attributes:
+        name: Its entry point's name.
+        distribution: Name and version of the distribution it comes from.
+        provides: Names it provides, a kind (``backbones``, ``backends``, ...).
+    """
+
+    name: str
+    distribution: str
+    provides: Mapping[str, list[str]]
+
+
+@dataclass(slots=True)
+class Plugins:
+    """Everything that is installed. Treat it as read-only."""
+
+    manager: pluggy.PluginManager
+    backbones: dict[str, Backbone] = field(default_factory=dict)
+    backends: dict[str, BackendSpec] = field(default_factory=dict)
+    datasets: dict[str, DatasetSpec] = field(default_factory=dict)
+    engines: dict[str, EngineSpec] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    listing: list[Listing] = field(default_factory=list)
+
+    def backbone(self, key: str) -> Backbone:
+        """Return a backbone by its key.
+
+        Raises:
+            UsageError: When there is none; it names what comes close.
+        """
+        if key not in self.backbones:
+            raise UsageError(_unknown("backbone", key, self.backbones))
+        return self.backbones[key]
+
+    def backend(self, name: str) -> BackendSpec:
+        """Return a backend by name, or raise ``UsageError``."""
+        if name not in self.backends:
+            raise UsageError(_unknown("backend", name, self.backends))
+        return self.backends[name]
+
+    def engine(self, name: str) -> EngineSpec:
+        """Return an engine by name, or raise ``UsageError``."""
+        if name not in self.engines:
+            raise UsageError(_unknown("engine", name, self.engines))
+        return self.engines[name]
+
+    def match(self, pattern: str) -> list[Backbone]:
+        """Return the backbones whose key or name fits a glob, sorted by key.
+
+        Raises:
+            UsageError: When none does.
+        """
+        found = [
+            backbone
+            for key, backbone in sorted(self.backbones.items())
+            if fnmatch.fnmatchcase(key, pattern) or fnmatch.fnmatchcase(backbone.name, pattern)
+        ]
+        if not found:
+            raise UsageError(_unknown("backbone", pattern, self.backbones))
+        return found
+
+    def search_space(self, backbone: Backbone) -> dict[str, Any]:
+        """Return what plugins add to, or narrow in, a backbone's space; the last one wins."""
+        space: dict[str, Any] = {}
+        for _, narrowed in self._call("automl_tl_search_space", backbone=backbone):
+            space.update(narrowed or {})
+        return space
+
+    def trial_finished(self, trial: FinishedTrial) -> list[Problem]:
+        """Tell all observers; returns what went wrong in them."""
+        before = len(self.problems)
+        list(self._call("automl_tl_trial_finished", trial=trial))
+        return self.problems[before:]
+
+    def _call(self, hook: str, **arguments: Any) -> Iterable[tuple[str, Any]]:
+        """Call a hook plugin by plugin, so that one failure costs one plugin."""
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            name = implementation.plugin_name
+            given = {key: arguments[key] for key in implementation.argnames}
+            try:
+                yield name, implementation.function(**given)
+            except Exception as error:  # a plugin may raise anything
+                self.problems.append(Problem(name, f"{hook} failed: {_reason(error)}"))
+
+    def _collect(self, distributions: Mapping[str, str]) -> None:
+        provided: dict[str, dict[str, list[str]]] = {}
+        owners: dict[tuple[str, str], str] = {}
+        for hook, kind, expected, table in (
+            ("automl_tl_backends", "backends", BackendSpec, self.backends),
+            ("automl_tl_backbones", "backbones", Backbone, self.backbones),
+            ("automl_tl_datasets", "datasets", DatasetSpec, self.datasets),
+            ("automl_tl_engines", "engines", EngineSpec, self.engines),
+        ):
+            for plugin, values in self._call(hook):
+                for value in self._values(plugin, hook, values):
+                    if not isinstance(value, expected):
+                        message = f"{hook} returned {value!r}, expected {expected.__name__}."
+                        self.problems.append(Problem(plugin, message))
+                        continue
+                    name = value.key if isinstance(value, Backbone) else value.name
+                    if (kind, name) in owners:
+                        message = f"{name} is already provided by {owners[kind, name]}; left out."
+                        self.problems.append(Problem(plugin, message))
+                        continue
+                    owners[kind, name] = plugin
+                    table[name] = value  # type: ignore[assignment]
+                    provided.setdefault(plugin, {}).setdefault(kind, []).append(name)
+        self.listing = [
+            Listing(name, distributions[name], provided.get(name, {}))
+            for name, _ in self.manager.list_name_plugin()
+        ]
+
+    def _values(self, plugin: str, hook: str, values: Any) -> list[Any]:
+        try:
+            return list(values or ())
+        except Exception as error:  # a generator of a plugin may raise anything
+            self.problems.append(Problem(plugin, f"{hook} failed: {_reason(error)}"))
+            return []
+
+
+def discover() -> Plugins:
+    """Load every installed plugin. Reports problems instead of raising."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    plugins = Plugins(manager)
+    manager.register(builtin, BUILTIN)
+    distributions = {BUILTIN: f"automl-tl {importlib.metadata.version('automl-tl')}"}
+    for entry in sorted(importlib.metadata.entry_points(group=hookspecs.PROJECT)):
+        try:
+            module = entry.load()
+            _reject_unknown_hooks(module)
+            manager.register(module, entry.name)
+            manager.check_pending()
+        except Exception as error:  # a plugin may raise anything
+            if manager.has_plugin(entry.name) and entry.name not in distributions:
+                manager.unregister(name=entry.name)
+            plugins.problems.append(Problem(entry.name, f"not loaded: {_reason(error)}"))
+        else:
+            distributions[entry.name] = (
+                f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
+            )
+    plugins._collect(distributions)
+    return plugins
+
+
+@functools.cache
+def get_plugins() -> Plugins:
+    """Return the installed plugins, discovered once a process."""
+    return discover()
+
+
+def _reject_unknown_hooks(module: Any) -> None:
+    known = {name for name in vars(hookspecs) if name.startswith("automl_tl_")}
+    for name in vars(module):
+        if name.startswith("automl_tl_") and name not in known and callable(vars(module)[name]):
+            raise PluginError(_unknown("hook", name, known))
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    short = {candidate.rpartition("/")[2]: candidate for candidate in names}
+    close = difflib.get_close_matches(name, names, 3, 0.6) or [
+        short[match] for match in difflib.get_close_matches(name.rpartition("/")[2], short, 3, 0.6)
+    ]
+    hint = f"did you mean {' or '.join(close)}?" if close else f"there are {_some(names)}."
+    return f"Unknown {kind} {name!r}: {hint}"
+
+
+def _some(names: list[str]) -> str:
+    if not names:
+        return "none installed"
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _reason(error: Exception) -> str:
+    first = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__

@@ -1,0 +1,259 @@
+"""From what a person typed to a study on disk: data, weights, pixels, split, in this order."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from automl_tl import metrics, networks
+from automl_tl.cache import pixels
+from automl_tl.data import sources, split
+from automl_tl.data.decode import header_size
+from automl_tl.errors import DataError, StudyError, UsageError
+from automl_tl.host import BackendHost
+from automl_tl.plugins import get_plugins
+from automl_tl.space import Space
+from automl_tl.study import Config, StudyData, StudyDirectory, check_free
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from automl_tl.cache.store import Store
+    from automl_tl.data.index import DataIndex
+    from automl_tl.networks import Networks
+    from automl_tl.types import NetworkSpec
+
+    Arrays = dict[tuple[int, str], tuple[Path, str]]
+    Stage = Callable[[str, int, int], None]
+    Tell = Callable[[str], None]
+
+SMALL_SIDE = 64
+_SAMPLE = 64
+
+
+def study_space(config: Config) -> Space:
+    """Return the search space of a study.
+
+    Raises:
+        UsageError: When a setting is wrong.
+    """
+    plugins = get_plugins()
+    narrowed = {
+        key: plugins.search_space(plugins.backbone(key))
+        for key in config.backbones
+        if key in plugins.backbones
+    }
+    return Space(config.backbones, config.settings, narrowed)
+
+
+def new_study(
+    path: Path,
+    data: str,
+    *,
+    backbones: Sequence[str],
+    weights: Mapping[str, str],
+    settings: Mapping[str, Any],
+    metric: str,
+    seed: int,
+    storage: str | None,
+    store: Store,
+    tell: Tell,
+    stage: Stage,
+) -> tuple[StudyDirectory, StudyData, Networks]:
+    """Create a study: open the data, choose backbones, decode, split, write.
+
+    Everything that can be wrong with the arguments is found before any costly work.
+
+    Raises:
+        AutoMLError: One sentence about what is wrong; no study is left behind.
+    """
+    check_free(path)
+    if metric not in metrics.DIRECTIONS:
+        raise UsageError(f"Expected a metric of {', '.join(metrics.DIRECTIONS)}, got {metric!r}.")
+    plugins = get_plugins()
+    for problem in plugins.problems:
+        tell(f"Plugin {problem.plugin}: {problem.message}")
+    Space(("any/backbone",), settings)
+    for pattern in (*backbones, *weights):
+        plugins.match(pattern)
+    index = sources.open_data(data, store.root, plugins.datasets)
+    for note in index.notes:
+        tell(note)
+    with ExitStack() as stack:
+        hosts: dict[str, BackendHost] = {}
+
+        def host(name: str) -> BackendHost:
+            if name not in hosts:
+                hosts[name] = stack.enter_context(BackendHost(name))
+            return hosts[name]
+
+        chosen = networks.choose_backbones(backbones, weights, _small(index), host, tell)
+        config = Config(
+            name=path.name,
+            data=index.source,
+            backbones=tuple(sorted(chosen)),
+            weights=chosen,
+            settings=dict(settings),
+            metric=metric,
+            seed=seed,
+            storage=storage,
+        )
+        space = study_space(config)
+        specs = _specs(config, space, store)
+        given = {str(Path(value).expanduser().absolute()) for value in weights.values()}
+        for (key, _), spec in specs.items():
+            if chosen[key] in given:  # a stranger's file is tried before any work is done
+                host(plugins.backbone(key).backend).describe(spec)
+    study_data, arrays = _read(index, space, config, store, tell, stage)
+    study = StudyDirectory.create(path, config, study_data)
+    return study, study_data, networks.Networks(specs, arrays)
+
+
+def open_networks(study: StudyDirectory, data: StudyData, store: Store, stage: Stage) -> Networks:
+    """Find a study's weights and pixel arrays again, decoding what the cache lost.
+
+    Raises:
+        StudyError: When the images are no longer those of the study.
+        WeightsError: When a weights file has gone.
+    """
+    space = study_space(study.config)
+    specs = _specs(study.config, space, store)
+    return networks.Networks(specs, open_arrays(study, data, store, stage))
+
+
+def open_arrays(
+    study: StudyDirectory, data: StudyData, store: Store, stage: Stage | None = None
+) -> Arrays:
+    """Find a study's pixel arrays, decoding what the cache lost.
+
+    Raises:
+        StudyError: When the images are no longer those of the study.
+    """
+    sizes = _sizes(study.config, study_space(study.config))
+    found: Arrays = {}
+    for resize, wanted in sizes.items():
+        for size in wanted:
+            facts = pixels.key(data.dataset_hash, size, resize)
+            if entry := store.find(pixels.KIND, facts):
+                found[size, resize] = (entry.path, _identity(facts))
+    if len(found) == sum(map(len, sizes.values())):
+        return found
+    index = sources.open_data(study.config.data, store.root, get_plugins().datasets)
+    arrays, _, prepared = _decode(index, sizes, store, stage)
+    if prepared.dataset_hash != data.dataset_hash:
+        raise StudyError(
+            f"The images in {study.config.data} have changed since the study "
+            f"{study.config.name} began: put them back, or start a new study."
+        )
+    return arrays
+
+
+def _decode(
+    index: DataIndex, sizes: Mapping[Any, list[int]], store: Store, stage: Stage | None
+) -> tuple[Arrays, int, pixels.Pixels]:
+    """Return all pixel arrays, the number of images decoded now, and the images' facts."""
+    arrays: Arrays = {}
+    decoded = 0
+    for resize, wanted in sizes.items():
+        prepared = pixels.prepare(index, wanted, resize, store, stage)
+        decoded += prepared.decoded
+        for size, path in prepared.paths.items():
+            facts = pixels.key(prepared.dataset_hash, size, resize)
+            arrays[size, resize] = (path, _identity(facts))
+    return arrays, decoded, prepared
+
+
+def _identity(facts: Mapping[str, Any]) -> str:
+    return "/".join(str(facts[name]) for name in sorted(facts))
+
+
+def _read(
+    index: DataIndex, space: Space, config: Config, store: Store, tell: Tell, stage: Stage
+) -> tuple[StudyData, Arrays]:
+    arrays, decoded, prepared = _decode(index, _sizes(config, space), store, stage)
+    broken = [
+        {"name": index.items[row].name, "reason": reason}
+        for row, reason in sorted(prepared.broken.items())
+    ]
+    if broken:
+        named = "; ".join(f"{one['name']} ({one['reason']})" for one in broken[:5])
+        more = f"; and {len(broken) - 5} more" if len(broken) > 5 else ""
+        tell(f"{len(broken)} images are left out: {named}{more}.")
+    hashes = [
+        "" if row in prepared.broken else digest for row, digest in enumerate(prepared.hashes)
+    ]
+    labels = [item.label for item in index.items]
+    good = Counter(label for label, digest in zip(labels, hashes, strict=True) if digest)
+    if not good:
+        raise DataError(f"None of the {len(labels)} files in {index.source} is a usable image.")
+    result = split.assign(
+        labels,
+        hashes,
+        [item.split for item in index.items],
+        config.seed,
+        classes=index.classes,
+        names=[item.name for item in index.items],
+    )
+    for note in result.notes:
+        tell(note)
+    facts = {
+        "source": index.source,
+        "images": len(index.items),
+        "decoded": decoded,
+        "median_side": prepared.median_side,
+        "broken": broken,
+        "notes": [*index.notes, *result.notes],
+    }
+    data = StudyData(
+        classes=index.classes,
+        names=tuple(item.name for item in index.items),
+        labels=np.array(labels, dtype=np.int64),
+        splits=result.splits,
+        hashes=prepared.hashes,
+        dataset_hash=prepared.dataset_hash,
+        facts=facts,
+    )
+    return data, arrays
+
+
+def _sizes(config: Config, space: Space) -> dict[Any, list[int]]:
+    """Return the image sizes to decode, a resize rule."""
+    plugins = get_plugins()
+    wanted: dict[Any, set[int]] = {}
+    for key in config.backbones:
+        for resize in space.values("resize", key):
+            sizes = networks.image_sizes(space, plugins.backbone(key))
+            wanted.setdefault(resize, set()).update(sizes)
+    return {resize: sorted(sizes) for resize, sizes in sorted(wanted.items())}
+
+
+def _specs(config: Config, space: Space, store: Store) -> dict[tuple[str, int], NetworkSpec]:
+    """Return a network for every backbone and image size of a study."""
+    plugins = get_plugins()
+    return {
+        (key, size): networks.network_spec(
+            plugins.backbone(key), config.weights[key], size, config.seed, store
+        )
+        for key in config.backbones
+        for size in networks.image_sizes(space, plugins.backbone(key))
+    }
+
+
+def _small(index: DataIndex) -> bool:
+    """Whether the median of a sample's shorter sides is at most 64 pixels; reads headers only."""
+    step = max(1, len(index.items) // _SAMPLE)
+    sides = [
+        min(size) for item in index.items[::step] if (size := header_size(item.path)) is not None
+    ]
+    return bool(sides) and sorted(sides)[len(sides) // 2] <= SMALL_SIDE
+
+
+def default_name(data: str) -> str:
+    """Return a study's name for a data set: its last path component without suffixes."""
+    name = os.path.basename(os.path.normpath(data)).split(".")[0]
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name).strip("-") or "study"

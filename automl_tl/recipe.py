@@ -1,0 +1,68 @@
+"""The facts that a trial's model carries along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automl_tl.modelfile import ModelFacts, source_id
+from automl_tl.networks import package_version
+from automl_tl.plugins import get_plugins
+from automl_tl.types import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from automl_tl.study import Config, StudyData
+
+
+def model_facts(
+    config: Config,
+    data: StudyData,
+    number: int,
+    facts: Mapping[str, Any],
+    test: Mapping[str, Any] | None = None,
+    trials: int = 1,
+) -> ModelFacts:
+    """Return what travels inside a trial's model file.
+
+    Args:
+        config: Of the study.
+        data: Of the study.
+        number: Of the trial.
+        facts: What the worker recorded of it: ``spec``, ``fine_tune_at``, ``validation``.
+        test: Figures on the test split, when they were computed.
+        trials: How many finished trials it was chosen from.
+    """
+    spec = facts["spec"]
+    plugins = get_plugins()
+    backbone = plugins.backbone(spec["backbone"])
+    packages = plugins.backend(backbone.backend).packages
+    published = backbone.pretrained if config.weights[backbone.key] != "none" else None
+    head = Head(len(data.classes), tuple(spec["head_units"]), spec["dropout"], spec["pooling"])
+    return ModelFacts(
+        backbone=backbone.key,
+        image_size=spec["image_size"] or backbone.input_size,
+        resize=spec["resize"],
+        classes=data.classes,
+        head=head,
+        fine_tune_at=facts["fine_tune_at"],
+        study=config.name,
+        trial=number,
+        params={name: value for name, value in spec.items() if value is not None},
+        validation=facts["validation"],
+        test=test or {},
+        versions={name: package_version(name) for name in ("automl-tl", *packages)},
+        licences={
+            "architecture": backbone.licence,
+            "weights": published.licence if published else "none",
+        },
+        extra={
+            "data": {
+                "source": Path(config.data).name,
+                "source_id": source_id(config.data),
+                "counts": data.counts(),
+            },
+            "trials": trials,
+        },
+    )

@@ -1,0 +1,383 @@
+"""A search from start to end: budgets, workers, what happens on Ctrl-C and when things die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+from optuna.trial import TrialState
+
+from automl_tl import metrics, storage
+from automl_tl.devices import devices_for
+from automl_tl.errors import StudyError
+from automl_tl.plugins import get_plugins
+from automl_tl.prepare import study_space
+from automl_tl.storage import best_trials
+from automl_tl.study import SPLITS
+from automl_tl.types import WorkerSettings
+from automl_tl.worker import Setup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import optuna
+
+    from automl_tl.bounds import Bounds
+    from automl_tl.cache.store import Store
+    from automl_tl.networks import Networks
+    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.types import Engine
+
+    Listener = Callable[[Mapping[str, Any]], None]
+
+GRACE_SECONDS = 5.0
+"""How long a worker may take to obey before it is killed."""
+STOP_SECONDS = 2.0
+"""Kept back from ``--time`` for stopping, saving and loading the best model."""
+MAX_FAILURES = 5
+MAX_DEATHS = 3
+
+
+class Search:
+    """Supervises the workers of one study.
+
+    Args:
+        study: The study directory.
+        data: Its data.
+        networks: Its networks and pixel arrays.
+        store: The cache.
+        bounds: When to end.
+        listener: Told everything that happens.
+    """
+
+    def __init__(
+        self,
+        study: StudyDirectory,
+        data: StudyData,
+        networks: Networks,
+        store: Store,
+        bounds: Bounds,
+        listener: Listener,
+    ) -> None:
+        self._directory = study
+        self._data = data
+        self._networks = networks
+        self._store = store
+        self._bounds = bounds
+        self._tell = listener
+        self._direction = metrics.DIRECTIONS[study.config.metric]
+        self._reason: str | None = None
+        self._interrupts = 0
+        self._busy: set[int] = set()
+        self._idle: set[int] = set()
+        self._deaths: Counter[int] = Counter()
+        self._failures: list[str] = []
+        self._test_seconds = 0.0
+        self._best: tuple[int, float] | None = None
+        self._finished = 0
+
+    def run(self, workers: int | None, device: str, engine: str) -> str:
+        """Search until a bound is reached; returns why it ended.
+
+        Raises:
+            StudyError: When another search is at work, or nothing can succeed.
+        """
+        spec = get_plugins().engine(engine)
+        with self._alone(), self._signals():
+            optuna_study = self._open()
+            self._announce(optuna_study)
+            devices = devices_for(workers, device)
+            threads = max(1, (os.cpu_count() or 1) // len(devices))
+
+            def setup(index: int) -> Setup:
+                return Setup(
+                    self._directory.path,
+                    self._networks,
+                    index,
+                    devices[index],
+                    threads,
+                    self._store.root,
+                    self._store.max_bytes,
+                )
+
+            settings = WorkerSettings(self._directory.path, devices, threads, setup)
+            crew = spec.create(settings)
+            try:
+                self._loop(crew, len(devices), optuna_study)
+                self._finish(crew, len(devices), optuna_study)
+            finally:
+                crew.close(0.5 if self._interrupts > 1 else GRACE_SECONDS)
+                storage.reap(optuna_study, "the search was stopped", exclusive=True)
+            self._check_result(optuna_study)
+        return self._reason or "finished"
+
+    def _open(self) -> optuna.Study:
+        config = self._directory.config
+        study = storage.open_optuna(
+            self._directory.path, config.storage, config.name, self._direction, config.seed
+        )
+        if not study.get_trials(deepcopy=False):
+            for params in study_space(config).baselines():
+                study.enqueue_trial(params)
+        for number, again in storage.reap(study, "its process died", exclusive=True):
+            self._warn(_died(number, "its process died", again))
+        for trial in study.get_trials(deepcopy=False):
+            if trial.state.is_finished() and not _retried(trial):
+                self._finished += 1
+        if best := best_trials(study):
+            self._best = best[0].number, float(best[0].values[0])
+        return study
+
+    def _announce(self, study: optuna.Study) -> None:
+        counts = {s: len(self._data.rows(s)) for s in SPLITS}
+        self._tell(
+            {
+                "event": "study",
+                "name": self._directory.config.name,
+                "directory": str(self._directory.path),
+                "metric": self._directory.config.metric,
+                "resumed": self._finished > 0,
+                "finished": self._finished,
+                "backbones": list(self._directory.config.backbones),
+                "images": counts,
+                "classes": len(self._data.classes),
+                "bounds": {
+                    "trials": self._bounds.trials,
+                    "time": self._bounds.seconds,
+                    "target": self._bounds.target,
+                },
+                "elapsed": time.monotonic() - self._bounds.started,
+                "best_number": self._best[0] if self._best else None,
+                "best_value": self._best[1] if self._best else None,
+            }
+        )
+
+    def _loop(self, crew: Engine, workers: int, study: optuna.Study) -> None:
+        for index in range(workers):
+            if self._may_start():
+                crew.start(index)
+        running = set(range(workers)) if self._may_start() else set()
+        while running:
+            for index, message in crew.poll(0.2):
+                self._hear(crew, index, dict(message), study, running)
+            self._watch_clock(crew)
+            if self._reason is None:
+                for index in sorted(self._idle):
+                    if self._may_start():
+                        self._grant(crew, index)
+            if self._reason and not self._busy and running == self._idle:
+                return
+            if self._reason and self._overdue():
+                return
+            if self._interrupts > 1:
+                return
+
+    def _hear(
+        self,
+        crew: Engine,
+        index: int,
+        message: dict[str, Any],
+        study: optuna.Study,
+        running: set[int],
+    ) -> None:
+        event = message["event"]
+        if event == "idle":
+            self._busy.discard(index)
+            self._idle.add(index)
+        elif event == "trial_finished":
+            self._deaths[index] = 0
+            self._trial_finished(index, message)
+        elif event == "fatal":
+            self._stop(message["reason"])
+            self._failures += [message["reason"]] * MAX_FAILURES
+        elif event == "died":
+            self._busy.discard(index)
+            self._idle.discard(index)
+            self._worker_died(crew, index, message["reason"], study, running)
+        else:
+            self._tell({"worker": index, **message})
+
+    def _trial_finished(self, index: int, message: dict[str, Any]) -> None:
+        self._finished += 1
+        value = message["value"]
+        better = False
+        if message["state"] == "complete":
+            self._failures.clear()
+            sign = 1 if self._direction == "maximize" else -1
+            if self._best is None or sign * value > sign * self._best[1]:
+                better = True
+                self._best = message["number"], value
+            self._test_seconds = max(self._test_seconds, message.pop("test_seconds"))
+        elif message["state"] == "failed":
+            self._failures.append(str(message["reason"]))
+        self._tell(
+            {
+                "worker": index,
+                **message,
+                "best": better,
+                "best_number": self._best[0] if self._best else None,
+                "best_value": self._best[1] if self._best else None,
+                "finished": self._finished,
+            }
+        )
+        target = self._bounds.target
+        if better and target is not None and self._best:
+            reached = (
+                self._best[1] >= target
+                if self._direction == "maximize"
+                else self._best[1] <= target
+            )
+            if reached:
+                self._stop(f"the target {target:g} is reached")
+        if len(self._failures) >= MAX_FAILURES and self._best is None:
+            self._stop("every trial failed")
+
+    def _worker_died(
+        self, crew: Engine, index: int, reason: str, study: optuna.Study, running: set[int]
+    ) -> None:
+        self._tell({"event": "worker_died", "worker": index, "reason": reason})
+        for number, again in storage.reap(study, f"its process died ({reason})", exclusive=False):
+            self._warn(_died(number, reason, again))
+            if not again:
+                self._finished += 1
+                self._failures.append(f"its process died ({reason})")
+        self._deaths[index] += 1
+        if self._reason or self._deaths[index] >= MAX_DEATHS:
+            running.discard(index)
+            if not running and self._reason is None:
+                self._failures += [f"the workers keep dying ({reason})"] * MAX_FAILURES
+                self._stop("the workers keep dying")
+        else:
+            crew.start(index)
+
+    def _grant(self, crew: Engine, index: int) -> None:
+        self._idle.discard(index)
+        self._busy.add(index)
+        seconds = self._bounds.deadline - time.monotonic() - self._reserve()
+        crew.send(index, {"do": "trial", "seconds": seconds})
+
+    def _may_start(self) -> bool:
+        """Whether another trial may begin; if not, and nothing runs, the search is over."""
+        if self._reason:
+            return False
+        limit = self._bounds.trials
+        if limit is not None and self._finished + len(self._busy) >= limit:
+            if not self._busy:
+                self._stop(f"{limit} trials are finished")
+            return False
+        if time.monotonic() + self._reserve() >= self._bounds.deadline:
+            self._stop("the time is up")
+            return False
+        return True
+
+    def _watch_clock(self, crew: Engine) -> None:
+        if self._interrupts and self._reason is None:
+            self._stop("interrupted")
+        if time.monotonic() + self._reserve() >= self._bounds.deadline:
+            self._stop("the time is up")
+        if self._reason:
+            for index in sorted(self._busy):
+                crew.send(index, {"do": "stop", "reason": self._reason})
+
+    def _overdue(self) -> bool:
+        if self._stopped_at is None:
+            return False
+        return time.monotonic() - self._stopped_at > GRACE_SECONDS + STOP_SECONDS
+
+    _stopped_at: float | None = None
+
+    def _stop(self, reason: str) -> None:
+        if self._reason is None:
+            self._reason = reason
+            self._stopped_at = time.monotonic()
+            self._tell({"event": "stopping", "reason": reason})
+
+    def _reserve(self) -> float:
+        """Seconds to keep for stopping and for the test split."""
+        return STOP_SECONDS + self._test_seconds if self._bounds.seconds else 0.0
+
+    def _finish(self, crew: Engine, workers: int, study: optuna.Study) -> None:
+        """Have the best trial's figures on the test split computed, unless they are known."""
+        best = best_trials(study)
+        if not best or self._interrupts > 1:
+            return
+        number = best[0].number
+        result = self._directory.result()
+        if result and result["trial"] == number:
+            return
+        if not self._idle:
+            crew.start(0)
+            self._idle.add(0)
+        index = min(self._idle)
+        crew.send(index, {"do": "test", "trial": number})
+        self._tell({"event": "stage", "worker": index, "what": "test split", "done": 0, "total": 1})
+        limit = min(self._bounds.deadline + GRACE_SECONDS, time.monotonic() + 3600)
+        while time.monotonic() < limit and self._interrupts < 2:
+            for speaker, message in crew.poll(0.2):
+                if message["event"] in {"warning", "stage"}:
+                    self._tell({"worker": speaker, **message})
+                elif speaker == index and message["event"] in {"tested", "died", "fatal"}:
+                    return
+        self._warn("The test split was not evaluated in time; `automl-tl resume` does it.")
+
+    def _check_result(self, study: optuna.Study) -> None:
+        if best_trials(study) or not self._failures:
+            return
+        reason, _count = Counter(self._failures).most_common(1)[0]
+        raise StudyError(f"No trial succeeded; most failed because: {reason}")
+
+    def _warn(self, text: str) -> None:
+        self._tell({"event": "warning", "text": text})
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the study's lock: two supervisors of one journal would reap each other's trials."""
+        lock = FileLock(self._directory.path / "search.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise StudyError(
+                f"Another search is at work on {self._directory.path}: wait for it or stop it."
+            ) from None
+        except OSError as error:
+            raise StudyError(
+                f"The study {self._directory.path} cannot be written ({error.strerror})."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Count interrupts: the first stops cleanly, the second at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def interrupted(number: int, frame: object) -> None:
+            self._interrupts += 1
+
+        before = {s: signal.signal(s, interrupted) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _retried(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a trial died and was enqueued again, so that it does not count."""
+    facts = trial.user_attrs.get(storage.FACTS, {})
+    return trial.state == TrialState.FAIL and bool(facts.get("retried"))
+
+
+def _died(number: int, reason: str, again: bool) -> str:
+    what = "it is tried again" if again else "it died before and is given up"
+    return f"Trial {number} was lost ({reason}); {what}."

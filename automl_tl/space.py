@@ -1,0 +1,185 @@
+"""The search space: the one place that calls ``trial.suggest_*``. A ``TrialSpec`` comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from automl_tl.errors import UsageError
+from automl_tl.parameters import PARAMETERS, Choice, Domain, Fixed, Range, decode, encode, preferred
+from automl_tl.settings import domain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import optuna
+
+    from automl_tl.types import Pooling
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSpec:
+    """What one trial trains, before the backbone's layers are known.
+
+    Attributes mirror ``PARAMETERS``; ``depth`` is None when ``fine_tune_at`` says where, and the
+    parameters of fine-tuning are neutral when the backbone stays frozen.
+    """
+
+    backbone: str
+    depth: float | None
+    fine_tune_at: int | float | str | None
+    image_size: int | None
+    resize: str
+    pooling: Pooling
+    head_units: tuple[int, ...]
+    dropout: float
+    optimizer: str
+    learning_rate: float
+    fine_tune_factor: float
+    weight_decay: float
+    batch_size: int
+    label_smoothing: float
+    augmentation: float
+    flip: bool
+    epochs: int
+    warmup_epochs: int
+    schedule: str
+    class_weights: str
+
+    @property
+    def frozen(self) -> bool:
+        """Whether only the head trains."""
+        return self.depth == 0 if self.fine_tune_at is None else self.fine_tune_at == "none"
+
+
+class Space:
+    """The domain of every parameter for the backbones of one study.
+
+    Args:
+        backbones: Keys of the backbones, sorted.
+        settings: What the user fixed, narrowed or widened: values as ``parse_setting`` gives them.
+        narrowed: What plugins say of each backbone, in the same form; the user's settings win.
+
+    Raises:
+        UsageError: For an unknown parameter or a value that it cannot have.
+    """
+
+    def __init__(
+        self,
+        backbones: tuple[str, ...],
+        settings: Mapping[str, Any],
+        narrowed: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.backbones = backbones
+        given = {name: domain(name, value) for name, value in settings.items()}
+        if "fine_tune_at" in given and "depth" in given:
+            raise UsageError("Expected depth or fine_tune_at, got both: give one of them.")
+        self._domains = {name: p.default for name, p in PARAMETERS.items()} | given
+        self._narrowed = {
+            backbone: {
+                name: domain(name, value) for name, value in space.items() if name not in given
+            }
+            for backbone, space in (narrowed or {}).items()
+        }
+
+    def domain(self, name: str, backbone: str) -> Domain:
+        """Return where a parameter is searched for a backbone."""
+        return self._narrowed.get(backbone, {}).get(name, self._domains[name])
+
+    def values(self, name: str, backbone: str) -> list[Any]:
+        """Return all values of a fixed parameter or a choice.
+
+        Raises:
+            UsageError: For a range, whose values cannot be listed.
+        """
+        found = self.domain(name, backbone)
+        if isinstance(found, Range):
+            raise UsageError(f"{name}: expected a value or a list of values, got a range.")
+        return list(found.options) if isinstance(found, Choice) else [found.value]
+
+    def suggest(self, trial: optuna.trial.Trial) -> TrialSpec:
+        """Draw a trial. Parameters without effect on it are not drawn."""
+
+        def draw(name: str) -> Any:
+            return _suggest(trial, f"{name}{suffix(name)}", self.domain(name, backbone))
+
+        def suffix(name: str) -> str:
+            # Optuna forbids a name with two distributions in one study.
+            return f"@{backbone}" if name in self._narrowed.get(backbone, {}) else ""
+
+        backbone = self.backbones[0]
+        if len(self.backbones) > 1:
+            backbone = str(trial.suggest_categorical("backbone", self.backbones))
+        at = draw("fine_tune_at")
+        depth = draw("depth") if at is None else None
+        frozen = depth == 0 if at is None else at == "none"
+        return TrialSpec(
+            backbone=backbone,
+            depth=depth,
+            fine_tune_at=at,
+            image_size=draw("image_size"),
+            resize=draw("resize"),
+            pooling=draw("pooling"),
+            head_units=_units(self.domain("head_units", backbone), draw),
+            dropout=draw("dropout"),
+            optimizer=draw("optimizer"),
+            learning_rate=draw("learning_rate"),
+            fine_tune_factor=1.0 if frozen else draw("fine_tune_factor"),
+            weight_decay=draw("weight_decay"),
+            batch_size=draw("batch_size"),
+            label_smoothing=draw("label_smoothing"),
+            augmentation=0.0 if frozen else draw("augmentation"),
+            flip=True if frozen else draw("flip"),
+            epochs=draw("epochs"),
+            warmup_epochs=0 if frozen else draw("warmup_epochs"),
+            schedule=draw("schedule"),
+            class_weights=draw("class_weights"),
+        )
+
+    def baselines(self) -> list[dict[str, Any]]:
+        """Return the trials to begin with, as parameters to enqueue.
+
+        Every backbone is first probed with a linear head on frozen features, which costs next to
+        nothing and fills the cache, and then fine-tuned with moderate values: the probe-then-tune
+        order of Kumar et al. (2022). Duplicates, which a fixed parameter causes, are left out.
+        """
+        found: list[dict[str, Any]] = []
+        for wish in ({"depth": 0.0, "learning_rate": 1e-2}, {}):
+            for backbone in self.backbones:
+                params = self._preferred(backbone, wish)
+                if params not in found:
+                    found.append(params)
+        return found
+
+    def _preferred(self, backbone: str, wish: Mapping[str, Any]) -> dict[str, Any]:
+        params: dict[str, Any] = {"backbone": backbone} if len(self.backbones) > 1 else {}
+        narrowed = self._narrowed.get(backbone, {})
+        at = self.domain("fine_tune_at", backbone)
+        for name in PARAMETERS:
+            found = self.domain(name, backbone)
+            if isinstance(found, Fixed) or (name == "depth" and at != Fixed(None)):
+                continue
+            value = preferred(found, wish.get(name))
+            key = f"{name}@{backbone}" if name in narrowed else name
+            params[key] = value
+        return params
+
+
+def _units(found: Domain, draw: Any) -> tuple[int, ...]:
+    """Widths of the hidden layers: a list as it is, a width ``head_layers`` times."""
+    if isinstance(found, Range):
+        layers = draw("head_layers")
+        return (draw("head_units"),) * layers if layers else ()
+    return tuple(draw("head_units"))
+
+
+def _suggest(trial: optuna.trial.Trial, name: str, found: Domain) -> Any:
+    if isinstance(found, Fixed):
+        return found.value
+    if isinstance(found, Choice):
+        chosen = trial.suggest_categorical(name, [encode(option) for option in found.options])
+        return decode(chosen)
+    if found.integer:
+        step = 1 if found.log else int(found.step or 1)
+        return trial.suggest_int(name, int(found.low), int(found.high), step=step, log=found.log)
+    return trial.suggest_float(name, found.low, found.high, step=found.step, log=found.log)

@@ -1,0 +1,267 @@
+"""Optuna's storage of a study, and what makes it survive a ``kill -9``.
+
+By default that is Optuna's journal file in the study directory: of Optuna's local storages the one
+with the smallest cost a trial (``docs/decisions.md``). Its own lock files would be left behind by a
+killed process, and half a line at its end would spoil it for good; our lock cures both.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from filelock import FileLock
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.trial import TrialState
+
+from automl_tl.errors import StudyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+JOURNAL = "journal.log"
+OWNER = "owner"
+RETRY_OF = "retry_of"
+FACTS = "facts"
+
+
+class JournalLock(BaseJournalFileLock):
+    """An advisory lock that the kernel frees when its owner dies.
+
+    Whoever takes it finds the journal whole: half a line left by a killed writer is cut off, which
+    is safe because no other writer can be at work.
+
+    Args:
+        journal: The journal file.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._lock = FileLock(f"{journal}.lock", thread_local=False)
+        self._threads = threading.Lock()
+
+    def acquire(self) -> bool:
+        """Wait for the lock and mend the journal."""
+        self._threads.acquire()
+        try:
+            self._lock.acquire()
+            _cut_torn_line(self._journal)
+        except BaseException:
+            self.release()
+            raise
+        return True
+
+    def release(self) -> None:
+        """Free the lock."""
+        self._lock.release()
+        self._threads.release()
+
+
+class SeededSampler(BaseSampler):
+    """Optuna's TPE, seeded anew for every trial from the study's seed and the trial's number.
+
+    A resumed study thereby goes on with fresh draws, and repeats an uninterrupted one's.
+
+    Args:
+        seed: Of the study.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._tpe = self._fresh(0)
+
+    def _fresh(self, number: int) -> TPESampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return TPESampler(
+                seed=(self._seed * 1_000_003 + number) % 2**32,
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+            )
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Seed the sampler for this trial."""
+        self._tpe = self._fresh(trial.number)
+        self._tpe.before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """See ``TPESampler``."""
+        return self._tpe.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """See ``TPESampler``."""
+        return self._tpe.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """See ``TPESampler``."""
+        return self._tpe.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """See ``TPESampler``."""
+        self._tpe.after_trial(study, trial, state, values)
+
+
+def open_storage(directory: Path, url: str | None) -> optuna.storages.BaseStorage:
+    """Open a study's storage.
+
+    Args:
+        directory: The study directory.
+        url: A database URL as Optuna takes it; None for the journal in the directory.
+
+    Raises:
+        StudyError: When it cannot be opened.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        if url is None:
+            journal = directory / JOURNAL
+            backend = JournalFileBackend(str(journal), lock_obj=JournalLock(journal))
+            return optuna.storages.JournalStorage(backend)
+        return optuna.storages.RDBStorage(url)
+    except Exception as error:  # SQLAlchemy's drivers raise whatever they like
+        where = url.split("@")[-1] if url else str(directory / JOURNAL)
+        raise StudyError(f"The storage {where} cannot be opened: {_first_line(error)}") from None
+
+
+def open_optuna(
+    directory: Path,
+    url: str | None,
+    name: str,
+    direction: str,
+    seed: int,
+) -> optuna.Study:
+    """Open or create the Optuna study, with our sampler and pruner.
+
+    ``direction`` is ``minimize`` or ``maximize``.
+
+    The pruner is Optuna's median rule: after five finished trials, a trial stops when its figure is
+    below the median of the others at the same epoch (Vizier, Golovin et al., 2017).
+
+    Raises:
+        StudyError: When the storage cannot be used.
+    """
+    storage = open_storage(directory, url)
+    try:
+        return optuna.create_study(
+            storage=storage,
+            study_name=name,
+            direction=optuna.study.StudyDirection[direction.upper()],
+            sampler=SeededSampler(seed),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_min_trials=3),
+            load_if_exists=True,
+        )
+    except Exception as error:  # see open_storage
+        raise StudyError(
+            f"The study {name!r} cannot be read from its storage: {_first_line(error)}"
+        ) from None
+
+
+def owner() -> dict[str, Any]:
+    """Say who runs a trial: host, process id and the process's start time."""
+    import psutil
+
+    process = psutil.Process()
+    return {
+        "host": socket.gethostname(),
+        "pid": process.pid,
+        "started": round(process.create_time(), 2),
+    }
+
+
+def alive(who: dict[str, Any]) -> bool:
+    """Whether an owner still runs. One on another host counts as running."""
+    import psutil
+
+    if who.get("host") != socket.gethostname():
+        return True
+    try:
+        started = float(psutil.Process(int(who["pid"])).create_time())
+    except (psutil.Error, KeyError, ValueError):
+        return False
+    return abs(started - float(who.get("started", 0))) < 1
+
+
+def reap(study: optuna.Study, reason: str, *, exclusive: bool) -> list[tuple[int, bool]]:
+    """Fail the trials whose owner is dead; each is enqueued again once.
+
+    Optuna does not do this for ask-and-tell: such trials would stay RUNNING for ever and, with
+    constant liar, mislead the sampler.
+
+    Args:
+        study: The Optuna study.
+        reason: What to record of them.
+        exclusive: Nobody else can be running a trial, so one without an owner is dead too: it was
+            killed before it could sign.
+
+    Returns:
+        Their numbers, and whether each will be tried again.
+    """
+    reaped = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        who = trial.user_attrs.get(OWNER)
+        if alive(who) if who else not exclusive:
+            continue
+        again = RETRY_OF not in trial.user_attrs
+        facts = {**trial.user_attrs.get(FACTS, {}), "reason": reason, "retried": again}
+        optuna.trial.Trial(study, trial._trial_id).set_user_attr(FACTS, facts)
+        study.tell(trial.number, state=TrialState.FAIL)
+        if again:
+            params = trial.params or trial.system_attrs.get("fixed_params", {})
+            study.enqueue_trial(params, user_attrs={RETRY_OF: trial.number})
+        reaped.append((trial.number, again))
+    return reaped
+
+
+def best_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Return the complete trials, best first; of equal ones, the earlier."""
+    sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return sorted(trials, key=lambda trial: (sign * float(trial.values[0]), trial.number))
+
+
+def _cut_torn_line(journal: Path) -> None:
+    try:
+        with journal.open("r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end == 0:
+                return
+            file.seek(end - 1)
+            if file.read(1) == b"\n":
+                return
+            start = max(0, end - (1 << 24))
+            file.seek(start)
+            file.truncate(start + file.read().rfind(b"\n") + 1)
+    except FileNotFoundError:
+        return
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

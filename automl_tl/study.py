@@ -1,0 +1,282 @@
+"""The study directory: what was asked, the data as it was split, the trials' files, the result.
+
+```
+studies/NAME/
+  study.toml          what was asked, enough to ask it again
+  data.json           classes, broken images, notes, identity of the data
+  split.csv           every image: name, class, split, SHA-256 of its bytes
+  journal.log         the Optuna storage (unless --storage says otherwise)
+  trials/00012/       validation_logits.npy; model.safetensors of the best few
+  result.json         the best trial's figures on the test split
+  logs/               what the workers printed
+```
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import tomllib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from automl_tl.errors import StudyError
+from automl_tl.files import read_json, write_json, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from automl_tl.types import Split
+
+FORMAT = 1
+CONFIG = "study.toml"
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+KEEP_MODELS = 3
+"""Model files that are kept: those of the best trials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What was asked of a study, resolved where that needed a look at the machine.
+
+    Attributes:
+        name: Of the study.
+        data: What the person typed, absolute where it is a path.
+        backbones: Keys, sorted.
+        weights: A backbone's weights: ``imagenet`` or another published name, ``none`` or a path.
+        settings: Parameters that the user fixed, narrowed or widened.
+        metric: What is optimised.
+        seed: Of the split, the sampler and the training.
+        storage: Optuna URL; None for the journal in the directory.
+    """
+
+    name: str
+    data: str
+    backbones: tuple[str, ...]
+    weights: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    metric: str = "accuracy"
+    seed: int = 0
+    storage: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyData:
+    """The data of a study.
+
+    Attributes:
+        classes: Class names, in the order of the labels.
+        names: Every image by name, in the order of the pixel arrays.
+        labels: int64, one an image.
+        splits: One an image; None for broken images and those left out.
+        hashes: SHA-256 of every file.
+        dataset_hash: Identity of all images together.
+        facts: Everything else to show: broken images, notes, sizes.
+    """
+
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    labels: NDArray[np.int64]
+    splits: tuple[Split | None, ...]
+    hashes: tuple[str, ...]
+    dataset_hash: str
+    facts: Mapping[str, Any]
+
+    def rows(self, split: Split) -> NDArray[np.int64]:
+        """Return the indices of a split's images, ascending."""
+        return np.array([i for i, s in enumerate(self.splits) if s == split], dtype=np.int64)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return the number of images, a class and split."""
+        table: dict[str, dict[str, int]] = {
+            name: {split: 0 for split in SPLITS} for name in self.classes
+        }
+        for label, split in zip(self.labels, self.splits, strict=True):
+            if split:
+                table[self.classes[label]][split] += 1
+        return table
+
+
+class StudyDirectory:
+    """A study on disk.
+
+    Args:
+        path: The directory.
+        config: What was asked.
+    """
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self.path = path
+        self.config = config
+
+    @classmethod
+    def create(cls, path: Path, config: Config, data: StudyData) -> StudyDirectory:
+        """Write a new study. ``study.toml`` comes last: without it there is no study.
+
+        Raises:
+            StudyError: When there is one already, or the directory cannot be written.
+        """
+        import tomli_w
+
+        check_free(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            for folder in ("trials", "logs"):
+                (path / folder).mkdir(exist_ok=True)
+            table = io.StringIO()
+            writer = csv.writer(table, lineterminator="\n")
+            writer.writerow(("name", "class", "split", "sha256"))
+            for name, label, split, digest in zip(
+                data.names, data.labels, data.splits, data.hashes, strict=True
+            ):
+                writer.writerow((name, data.classes[label], split or "", digest))
+            write_text(path / "split.csv", table.getvalue())
+            facts = {
+                "classes": list(data.classes),
+                "dataset_hash": data.dataset_hash,
+                **data.facts,
+            }
+            write_json(path / "data.json", facts)
+            document = {
+                "format": FORMAT,
+                "name": config.name,
+                "data": config.data,
+                "backbones": list(config.backbones),
+                "metric": config.metric,
+                "seed": config.seed,
+                **({"storage": config.storage} if config.storage else {}),
+                "weights": dict(config.weights),
+                "set": dict(config.settings),
+            }
+            write_text(path / CONFIG, tomli_w.dumps(document))
+        except OSError as error:
+            raise StudyError(
+                f"The study directory {path} cannot be written ({error.strerror})."
+            ) from None
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: Path) -> StudyDirectory:
+        """Open an existing study.
+
+        Raises:
+            StudyError: When there is none, or its files are damaged.
+        """
+        if path.is_file():
+            raise StudyError(f"Expected a study directory, got the file {path}.")
+        if not (path / CONFIG).is_file():
+            raise StudyError(
+                f"There is no study in {path} (no {CONFIG}): start one with `automl-tl search`."
+            )
+        try:
+            document = tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))
+            if document["format"] != FORMAT:
+                raise StudyError(
+                    f"{path / CONFIG} has format {document['format']}, expected {FORMAT}: it was "
+                    "written by another version of automl-tl."
+                )
+            config = Config(
+                name=str(document["name"]),
+                data=str(document["data"]),
+                backbones=tuple(document["backbones"]),
+                weights=dict(document["weights"]),
+                settings=dict(document["set"]),
+                metric=str(document["metric"]),
+                seed=int(document["seed"]),
+                storage=document.get("storage"),
+            )
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise StudyError(f"{path / CONFIG} is damaged: {error}.") from None
+        return cls(path, config)
+
+    def data(self) -> StudyData:
+        """Read the data as it was split.
+
+        Raises:
+            StudyError: When the files are damaged.
+        """
+        try:
+            facts = read_json(self.path / "data.json")
+            classes = tuple(str(name) for name in facts.pop("classes"))
+            index = {name: label for label, name in enumerate(classes)}
+            with (self.path / "split.csv").open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            return StudyData(
+                classes=classes,
+                names=tuple(row["name"] for row in rows),
+                labels=np.array([index[row["class"]] for row in rows], dtype=np.int64),
+                splits=tuple(_split(row["split"]) for row in rows),
+                hashes=tuple(row["sha256"] for row in rows),
+                dataset_hash=str(facts.pop("dataset_hash")),
+                facts=facts,
+            )
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise StudyError(f"The data of the study {self.path} is damaged: {error}.") from None
+
+    def trial(self, number: int) -> Path:
+        """Return the folder of a trial's files, whether it exists or not."""
+        return self.path / "trials" / f"{number:05d}"
+
+    def model(self, number: int) -> Path:
+        """Return the path of a trial's model file, whether it exists or not."""
+        return self.trial(number) / "model.safetensors"
+
+    def log(self, worker: int) -> Path:
+        """Return the path of a worker's log."""
+        return self.path / "logs" / f"worker-{worker}.log"
+
+    def keep_models(self, best: Sequence[int]) -> None:
+        """Delete the model files of finished trials other than the best."""
+        keep = {self.model(number) for number in best}
+        for path in self.path.glob("trials/*/model.safetensors"):
+            if path not in keep:
+                path.unlink(missing_ok=True)
+
+    def result(self) -> dict[str, Any] | None:
+        """Return the figures on the test split; None when they were not computed yet."""
+        try:
+            result: dict[str, Any] = read_json(self.path / "result.json")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StudyError(f"{self.path / 'result.json'} is damaged: {error}.") from None
+        return result
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Write the figures on the test split."""
+        write_json(self.path / "result.json", result)
+
+
+def check_free(path: Path) -> None:
+    """Check that a new study can be created at a path, before any costly work.
+
+    Raises:
+        StudyError: When something is there, or it cannot be written.
+    """
+    import os
+
+    if path.is_file():
+        raise StudyError(f"Expected a directory for the study, got the file {path}.")
+    if (path / CONFIG).exists():
+        raise StudyError(
+            f"There is a study in {path} already: continue it with `automl-tl resume "
+            f"{path.name}`, or choose another name with --study."
+        )
+    parent = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not parent.is_dir():
+        raise StudyError(f"Expected a directory for the study, but {parent} is a file.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise StudyError(f"The study directory {path} cannot be written: {parent} is read-only.")
+
+
+def _split(text: str) -> Split | None:
+    if text in {"train", "validation", "test"}:
+        return text  # type: ignore[return-value]
+    if text:
+        raise ValueError(f"unknown split {text!r}")
+    return None

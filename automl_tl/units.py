@@ -1,0 +1,59 @@
+"""Durations and sizes as people write them."""
+
+from __future__ import annotations
+
+import re
+
+from automl_tl.errors import UsageError
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
+
+
+def parse_duration(text: str | float) -> float:
+    """Return seconds; ``90``, ``90s``, ``30m``, ``1h30m`` and ``1.5h`` are understood.
+
+    Raises:
+        UsageError: For anything else, and for zero.
+    """
+    cleaned = str(text).strip().lower().replace(" ", "")
+    match = _DURATION.fullmatch(cleaned)
+    if match and any(match.groups()):
+        hours, minutes, seconds = (float(group or 0) for group in match.groups())
+        total = 3600 * hours + 60 * minutes + seconds
+        if total > 0:
+            return total
+    raise UsageError(f"Expected a duration such as 90s, 30m or 1h30m, got {str(text)!r}.")
+
+
+def format_duration(seconds: float) -> str:
+    """Return ``0.4s``, ``59s``, ``4m 10s`` or ``2h 05m``."""
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+
+
+def parse_bytes(text: str | float) -> int:
+    """Return bytes; ``500M``, ``20GB`` and ``1.5 GiB`` are understood, in powers of 1024.
+
+    Raises:
+        UsageError: For anything else.
+    """
+    match = _BYTES.fullmatch(str(text).strip())
+    if not match:
+        raise UsageError(f"Expected a size such as 500M or 20GB, got {str(text)!r}.")
+    return int(float(match[1]) * 1024 ** " kmgt".index(match[2].lower() or " "))
+
+
+def format_bytes(size: float) -> str:
+    """Return ``812 B``, ``4.2 MiB`` or ``1.0 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

@@ -1,0 +1,323 @@
+"""A worker: ask, plan, train, tell, for one device, as long as the supervisor grants trials."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from automl_tl import metrics, storage
+from automl_tl.cache.store import Store
+from automl_tl.errors import AutoMLError, FinishTraining, PruneTraining
+from automl_tl.files import write_json
+from automl_tl.host import BackendHost
+from automl_tl.ipc import Channel, parent_channel
+from automl_tl.plugins import get_plugins
+from automl_tl.prepare import study_space
+from automl_tl.recipe import model_facts
+from automl_tl.study import KEEP_MODELS, StudyDirectory
+from automl_tl.trial import Hooks, TrialRunner, evaluate_test
+from automl_tl.types import FinishedTrial
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from automl_tl.networks import Networks
+    from automl_tl.planner import Plan
+    from automl_tl.space import TrialSpec
+    from automl_tl.trial import Outcome
+    from automl_tl.types import EpochReport, NetworkInfo
+
+STAGE_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the supervisor tells a worker once.
+
+    Attributes:
+        directory: The study directory.
+        networks: Networks and pixel arrays.
+        index: Which worker this is.
+        device: Its device.
+        threads: Its CPU threads.
+        cache: Root of the cache.
+        cache_bytes: Bound of the cache.
+    """
+
+    directory: Path
+    networks: Networks
+    index: int
+    device: str
+    threads: int
+    cache: Path
+    cache_bytes: int
+
+
+class Worker:
+    """Runs trials and says what happens.
+
+    Args:
+        setup: What to work on.
+        channel: To the supervisor.
+    """
+
+    def __init__(self, setup: Setup, channel: Channel) -> None:
+        self._setup = setup
+        self._channel = channel
+        self._directory = StudyDirectory.open(setup.directory)
+        self._config = self._directory.config
+        self._data = self._directory.data()
+        self._space = study_space(self._config)
+        self._study = storage.open_optuna(
+            setup.directory,
+            self._config.storage,
+            self._config.name,
+            metrics.DIRECTIONS[self._config.metric],
+            self._config.seed,
+        )
+        self._hosts: dict[str, BackendHost] = {}
+        self._runner = TrialRunner(
+            self._data,
+            self._config.metric,
+            self._config.seed,
+            setup.networks,
+            Store(setup.cache, setup.cache_bytes),
+            self._host,
+        )
+        self._owner = storage.owner()
+        self._stop: str | None = None
+        self._deadline = float("inf")
+        self._said = 0.0
+
+    def run(self) -> None:
+        """Serve the supervisor until it closes the channel."""
+        self._say("idle")
+        while True:
+            message = self._channel.receive()
+            if message["do"] == "trial":
+                self._stop = None
+                self._deadline = time.monotonic() + message["seconds"]
+                self._trial()
+            elif message["do"] == "test":
+                self._test(message["trial"])
+            elif message["do"] == "stop":
+                continue
+            self._say("idle")
+
+    def _host(self, name: str) -> BackendHost:
+        if name not in self._hosts:
+            log = self._directory.log(self._setup.index)
+            self._hosts[name] = BackendHost(name, self._setup.device, self._setup.threads, log)
+        return self._hosts[name]
+
+    def _say(self, event: str, **facts: Any) -> None:
+        self._channel.send({"event": event, **facts})
+
+    def _trial(self) -> None:
+        started = time.monotonic()
+        trial = self._study.ask()
+        trial.set_user_attr(storage.OWNER, self._owner)
+        facts: dict[str, Any] = {}
+        value = None
+        state = TrialState.FAIL
+        try:
+            spec = self._space.suggest(trial)
+            facts["spec"] = asdict(spec)
+            outcome = self._run(trial, spec, facts)
+            value = outcome.value
+            self._keep(trial, outcome, facts)
+            state = TrialState.COMPLETE
+        except PruneTraining:
+            state = TrialState.PRUNED
+            value = facts.get("last_value")
+        except (FinishTraining, AutoMLError) as error:
+            facts["reason"] = str(error)
+        except optuna.exceptions.OptunaError:
+            raise
+        except Exception as error:  # a bug must not end the study
+            traceback.print_exc()
+            facts["reason"] = f"{type(error).__name__}: {error}"
+        facts["duration_s"] = round(time.monotonic() - started, 3)
+        trial.set_user_attr(storage.FACTS, facts)
+        if state == TrialState.COMPLETE:
+            self._study.tell(trial, value)
+        else:
+            self._study.tell(trial, state=state)
+        self._drop_models()
+        self._observe(trial, state, value, facts)
+        self._say(
+            "trial_finished",
+            number=trial.number,
+            state={TrialState.FAIL: "failed"}.get(state, state.name.lower()),
+            value=value,
+            params=dict(trial.params),
+            backbone=facts.get("spec", {}).get("backbone"),
+            **{
+                key: facts.get(key)
+                for key in ("duration_s", "epochs", "fine_tune_at", "layers", "reason", "stopped")
+            },
+            test_seconds=facts.get("test_seconds", 0.0),
+            notes=facts.get("notes", []),
+        )
+
+    def _run(self, trial: optuna.Trial, spec: TrialSpec, facts: dict[str, Any]) -> Outcome:
+        def planned(info: NetworkInfo, at: int, plan: Plan) -> None:
+            facts.update(fine_tune_at=at, layers=len(info.layers), plan=plan.why)
+            self._say(
+                "trial_started",
+                number=trial.number,
+                backbone=spec.backbone,
+                params=dict(trial.params),
+                fine_tune_at=at,
+                layers=len(info.layers),
+                plan=plan.why,
+            )
+
+        def epoch(report: EpochReport, value: float) -> None:
+            facts.update(epochs=report.epoch + 1, last_value=value)
+            trial.report(value, report.epoch)
+            self._say(
+                "epoch",
+                number=trial.number,
+                phase=report.phase,
+                epoch=report.epoch,
+                epochs=report.epochs,
+                value=value,
+                train_loss=report.train_loss,
+                seconds=report.seconds,
+            )
+            last = report.epoch + 1 == report.epochs
+            if report.phase == "fine-tuning" and not last and trial.should_prune():
+                raise PruneTraining("pruned")
+            self._check(0 if last else report.seconds)
+
+        def step(what: str, done: int, total: int) -> None:
+            now = time.monotonic()
+            if now - self._said >= STAGE_SECONDS or (done >= total and "prefix" in what):
+                self._said = now
+                self._say("stage", what=what, done=done, total=total, number=trial.number)
+            self._check(0)
+
+        outcome = self._runner.run(spec, Hooks(planned, epoch, step))
+        facts.update(
+            total_parameters=outcome.facts.total_parameters,
+            trainable_parameters=outcome.facts.trainable_parameters,
+            trainable_variables=outcome.facts.trainable_variables,
+            device=outcome.facts.device,
+            precision=outcome.facts.precision,
+            notes=list(outcome.facts.notes),
+            stopped=outcome.stopped,
+            validation=dict(outcome.validation),
+            reuse=asdict(outcome.reuse),
+            test_seconds=self._test_seconds(outcome),
+        )
+        return outcome
+
+    def _check(self, ahead: float) -> None:
+        """Raise when the deadline is nearer than ``ahead`` seconds, or somebody asked to stop."""
+        if time.monotonic() + ahead > self._deadline:
+            raise FinishTraining("the time was up")
+        try:
+            message = self._channel.receive(0)
+        except TimeoutError:
+            return
+        if message["do"] == "stop":
+            self._stop = str(message["reason"])
+            raise FinishTraining(self._stop)
+
+    def _test_seconds(self, outcome: Outcome) -> float:
+        """Estimate what the test split will take, from the images a second of this trial."""
+        done = [p for p in outcome.reuse.passes if p["pooling"]]
+        images = sum(p["images"] for p in done)
+        each = sum(p["seconds"] for p in done) / images if images else 0.0
+        return round(each * len(self._data.rows("test")), 2)
+
+    def _keep(self, trial: optuna.Trial, outcome: Outcome, facts: dict[str, Any]) -> None:
+        """Write a trial's files before it is told, so that no finished trial lacks them."""
+        folder = self._directory.trial(trial.number)
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = folder / ".validation_logits.npy"
+        np.save(aside, outcome.logits)
+        aside.replace(folder / "validation_logits.npy")
+        write_json(folder / "history.json", outcome.history)
+        kept = storage.best_trials(self._study)[:KEEP_MODELS]
+        sign = 1 if metrics.DIRECTIONS[self._config.metric] == "maximize" else -1
+        worst = min((sign * float(t.values[0]) for t in kept), default=-np.inf)
+        if len(kept) == KEEP_MODELS and sign * outcome.value <= worst:
+            return
+        model = model_facts(self._config, self._data, trial.number, facts)
+        outcome.trainer.save(self._directory.model(trial.number), model.metadata())
+
+    def _drop_models(self) -> None:
+        trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        running = [trial.number for trial in trials]
+        best = [trial.number for trial in storage.best_trials(self._study)[:KEEP_MODELS]]
+        self._directory.keep_models([*best, *running])
+
+    def _observe(
+        self, trial: optuna.Trial, state: TrialState, value: float | None, facts: Mapping[str, Any]
+    ) -> None:
+        finished = FinishedTrial(
+            study=self._config.name,
+            directory=self._directory.path,
+            number=trial.number,
+            state={TrialState.FAIL: "failed"}.get(state, state.name.lower()),
+            value=value,
+            params=dict(trial.params),
+            attributes=facts,
+        )
+        for problem in get_plugins().trial_finished(finished):
+            self._say("warning", text=f"Plugin {problem.plugin}: {problem.message}")
+
+    def _test(self, number: int) -> None:
+        """Compute a trial's figures on the split that the search never saw."""
+        try:
+            trial = next(t for t in storage.best_trials(self._study) if t.number == number)
+            spec = trial.user_attrs[storage.FACTS]["spec"]
+            size = spec["image_size"] or get_plugins().backbone(spec["backbone"]).input_size
+            pixels, _ = self._setup.networks.arrays[size, spec["resize"]]
+            rows = self._data.rows("test")
+            host = self._host(spec["backbone"].partition("/")[0])
+            logits = evaluate_test(self._directory.model(number), host, pixels, rows)
+            labels = self._data.labels[rows]
+            test = metrics.from_logits(logits, labels)
+            correct = int((logits.argmax(axis=1) == labels).sum())
+            before = self._directory.result() or {}
+            np.save(self._directory.trial(number) / "test_logits.npy", logits)
+            self._directory.write_result(
+                {
+                    "trial": number,
+                    "test": {**test, "interval": list(metrics.interval(correct, len(rows)))},
+                    "evaluations": before.get("evaluations", 0) + 1,
+                }
+            )
+        except AutoMLError as error:
+            self._say("warning", text=f"The test split was not evaluated: {error}")
+        self._say("tested", number=number)
+
+
+def main() -> None:
+    """Run a worker as a process; the first message is its ``Setup``."""
+    channel = parent_channel()
+    try:
+        Worker(channel.receive(), channel).run()
+    except EOFError:
+        return
+    except AutoMLError as error:
+        channel.send({"event": "fatal", "reason": str(error)})
+    except Exception as error:  # say it before dying
+        traceback.print_exc()
+        channel.send({"event": "fatal", "reason": f"{type(error).__name__}: {error}"})
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Applying the core's augmentation parameters to a batch, on any device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from automl_tl.augment import ViewParameters
+
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def apply(pixels: Tensor, parameters: ViewParameters) -> Tensor:
+    """Augment a batch as ``automl_tl.augment.ViewParameters`` says.
+
+    The affine map first, sampled bilinearly and reflected at the border, then brightness, contrast
+    around the mean luma and saturation, then one clip.
+
+    Args:
+        pixels: uint8 or float ``(n, height, width, 3)`` in ``[0, 255]``.
+        parameters: One row an image.
+
+    Returns:
+        float32 ``(n, height, width, 3)`` in ``[0, 255]``, on the pixels' device.
+    """
+    affine = torch.from_numpy(parameters.affine).to(pixels.device)
+    colour = torch.from_numpy(parameters.colour).to(pixels.device)
+    images = pixels.permute(0, 3, 1, 2).to(torch.float32)
+    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
+    images = F.grid_sample(
+        images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+    brightness, contrast, saturation = colour[:, :, None, None, None].unbind(1)
+    images = images * brightness
+    mean = _luma(images).mean(dim=(2, 3), keepdim=True)
+    images = (images - mean) * contrast + mean
+    luma = _luma(images)
+    images = ((images - luma) * saturation + luma).clamp_(0, 255)
+    return images.permute(0, 2, 3, 1).contiguous()
+
+
+def _luma(images: Tensor) -> Tensor:
+    weights = torch.tensor(_LUMA, device=images.device).view(1, 3, 1, 1)
+    return (images * weights).sum(dim=1, keepdim=True)

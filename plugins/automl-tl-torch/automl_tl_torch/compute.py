@@ -1,0 +1,119 @@
+"""Running a frozen part of a network over an array on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from automl_tl.augment import ViewParameters, draw
+from automl_tl.errors import PluginError, TrialError
+from automl_tl_torch import augment
+from automl_tl_torch.device import exact_float32, free_memory, memory_format
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from automl_tl.types import Progress, Source
+    from automl_tl_torch.network import Network
+
+# Values alive at once in a block, beside the largest one at a cut: measured on the networks whose
+# blocks widen most (an inverted bottleneck holds six times its input, twice).
+_ALIVE = 12
+# On a CPU larger batches took as long per image (8 to 64 measured) and more memory.
+_LARGEST_BATCH = {"cpu": 16, "mps": 128, "cuda": 512}
+
+
+def run(
+    network: Network,
+    source: Source,
+    cut: int,
+    pooling: Literal["avg", "max"] | None,
+    out: Path,
+    progress: Progress,
+) -> None:
+    """Fill ``out`` with the tensors at ``cut``; see ``automl_tl.types.Backend.run``.
+
+    Computes in full float32 on every device. When a batch does not fit on the device, it is
+    halved.
+
+    Raises:
+        PluginError: When the arguments do not go together.
+        TrialError: When not even one image fits on the device.
+    """
+    if source.pooling or cut < source.cut or (pooling and cut != len(network.info.layers)):
+        raise PluginError(
+            f"{network.backbone.key}: expected to compute from a stored tensor upwards, and to "
+            f"pool at the last cut only, got cut {source.cut} to {cut} with pooling {pooling}."
+        )
+    network.eval()
+    segment = network.segment(source.cut, cut)
+    stored = np.load(source.path, mmap_mode="r")
+    target = np.load(out, mmap_mode="r+")
+    rows = np.arange(len(stored)) if source.rows is None else source.rows
+    drawn = draw(source.view, len(rows)) if source.view else None
+    size = batch_size(network, source.cut, cut)
+    done = 0
+    with torch.inference_mode(), exact_float32(network.device):
+        while done < len(rows):
+            part = slice(done, min(done + size, len(rows)))
+            try:
+                result = _forward(network, segment, stored[rows[part]], _slice(drawn, part))
+            except torch.cuda.OutOfMemoryError as error:
+                if size == 1:
+                    raise TrialError(
+                        f"{network.backbone.key}: not even one image of "
+                        f"{network.spec.image_size} pixels a side fits on {network.device}; "
+                        "choose a smaller image size or another device."
+                    ) from error
+                size //= 2
+                torch.cuda.empty_cache()
+                continue
+            target[part] = pool(result, pooling).cpu().numpy()
+            done = part.stop
+            progress.step(f"prefix {network.backbone.key}", done, len(rows))
+    target.flush()
+
+
+def pool(features: Tensor, pooling: Literal["avg", "max"] | None) -> Tensor:
+    """Pool a map ``(n, c, h, w)`` to ``(n, c)``; a vector stays as it is."""
+    if pooling is None or features.ndim != 4:
+        return features
+    return features.mean(dim=(2, 3)) if pooling == "avg" else features.amax(dim=(2, 3))
+
+
+def batch_size(network: Network, start: int, stop: int) -> int:
+    """Return how many images to compute at once between two cuts."""
+    shapes = [cut.shape for cut in network.info.cuts if start <= cut.index <= stop]
+    image_bytes = 4 * _ALIVE * max(math.prod(shape) for shape in shapes)
+    largest = _LARGEST_BATCH.get(network.device.type, 16)
+    return max(1, min(largest, free_memory(network.device) // image_bytes))
+
+
+def _forward(
+    network: Network,
+    segment: nn.Module,
+    batch: NDArray[np.generic],
+    drawn: ViewParameters | None,
+) -> Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(batch)).to(network.device)
+    if drawn is not None:
+        tensor = augment.apply(tensor, drawn)
+    elif tensor.dtype != torch.uint8:
+        tensor = tensor.to(torch.float32)
+        if tensor.ndim == 4:
+            tensor = tensor.contiguous(memory_format=memory_format(network.device))
+    result: Tensor = segment(tensor)
+    return result.to(torch.float32)
+
+
+def _slice(drawn: ViewParameters | None, part: slice) -> ViewParameters | None:
+    if drawn is None:
+        return None
+    return dataclasses.replace(drawn, affine=drawn.affine[part], colour=drawn.colour[part])

@@ -1,0 +1,192 @@
+"""One built and traced backbone on a device."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib.metadata
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from automl_tl.errors import AutoMLError, PluginError, UsageError
+from automl_tl.types import NetworkInfo
+from automl_tl_torch import graph as graphs
+from automl_tl_torch.device import memory_format
+
+if TYPE_CHECKING:
+    from automl_tl.types import Backbone, NetworkSpec, Preprocess
+
+
+class Normalize(nn.Module):
+    """Pixels ``(n, s, s, 3)`` in ``[0, 255]``, uint8 or float, to a network's ``(n, 3, s, s)``."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.reverse = preprocess.channels == "bgr"
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(preprocess, name), dtype=torch.float32) * 255
+            self.register_buffer(name, values.view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalise; the result is channels last without a copy."""
+        images = pixels.permute(0, 3, 1, 2).to(torch.float32)
+        if self.reverse:
+            images = images.flip(1)
+        return (images - self.mean) / self.std
+
+
+class Network:
+    """One built, traced backbone on a device. Make it with ``build``.
+
+    Attributes:
+        spec: What was built.
+        backbone: Its facts.
+        module: Holds all parameters, without the classifier's.
+    """
+
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        backbone: Backbone,
+        graph: graphs.LayerGraph,
+        module: nn.Module,
+        device: torch.device,
+    ) -> None:
+        self.spec = spec
+        self.backbone = backbone
+        self.module = module
+        self.device = device
+        self._graph = graph
+
+    @functools.cached_property
+    def info(self) -> NetworkInfo:
+        """Layers and cut points.
+
+        Raises:
+            PluginError: When the network does not run at this image size, or its output is
+                neither a spatial map nor a vector.
+        """
+        key = self.backbone.key
+        layers, cuts = graphs.describe(self._graph, self.spec.image_size, key)
+        last = cuts[-1]
+        if last.index != len(layers) or len(last.shape) not in (1, 3):
+            raise PluginError(
+                f"{key}: expected an output of shape (channels, height, width) or (features,), "
+                f"got {last.shape}; report it to the backbone's author."
+            )
+        return NetworkInfo(layers, tuple(cuts), last.shape[0], version())
+
+    def segment(self, start: int, stop: int) -> nn.Module:
+        """Make a module of ``layers[start:stop]`` that shares this network's parameters.
+
+        Do not call its ``train`` or ``eval``; ``freeze`` and ``eval`` set the modes of the shared
+        layers.
+
+        Args:
+            start: A cut. At 0 the argument is pixels ``(n, s, s, 3)`` in ``[0, 255]``, uint8 or
+                float32, which are normalised first; elsewhere the tensor at the cut, in torch's
+                layout. It is never modified.
+            stop: A cut; the result is the tensor there.
+
+        Raises:
+            PluginError: When either is not a cut.
+        """
+        layers = graphs.extract(self._graph, self.module, start, stop)
+        if start:
+            return layers
+        return nn.Sequential(Normalize(self.backbone.preprocess).to(self.device), layers)
+
+    def freeze(self, fine_tune_at: int) -> None:
+        """Make ``layers[fine_tune_at:]`` trainable and freeze those below.
+
+        A parameter belongs to the first layer that uses it. Below, every module is in evaluation
+        mode; above, dropout and stochastic depth are active. Batch normalisation is in evaluation
+        mode everywhere, so its statistics never move. May be called again at any time.
+
+        Args:
+            fine_tune_at: Any layer's index; ``len(layers)`` freezes everything.
+        """
+        graph = self._graph
+        self.module.requires_grad_(False)
+        for names in graph.parameters[fine_tune_at:]:
+            for name in names:
+                self.module.get_parameter(name).requires_grad_(True)
+        self.module.eval()
+        # A module used on both sides counts as below.
+        for nodes, training in (
+            (graph.layers[fine_tune_at:], True),
+            (graph.layers[:fine_tune_at], False),
+        ):
+            for node in nodes:
+                if node.op == "call_module":
+                    self.module.get_submodule(str(node.target)).train(training)
+        for module in self.module.modules():
+            if isinstance(module, _NormBase):
+                module.eval()
+
+    def eval(self) -> None:
+        """Put every layer into evaluation mode."""
+        self.module.eval()
+
+    def copy(self) -> Network:
+        """Return a network with its own parameters, so that training leaves this one as it is."""
+        twin = Network(
+            self.spec, self.backbone, self._graph, copy.deepcopy(self.module), self.device
+        )
+        twin.__dict__["info"] = self.info  # depends on the graph alone
+        return twin
+
+
+def build(spec: NetworkSpec, backbone: Backbone, device: torch.device) -> Network:
+    """Build a backbone and trace it.
+
+    Random weights are drawn from ``spec.seed``; the caller's random numbers are not disturbed.
+
+    Raises:
+        UsageError: When the backbone does not accept the image size.
+        WeightsError: When the weights cannot be loaded.
+        PluginError: When the loader fails otherwise or the network cannot be traced.
+    """
+    _check_size(spec.image_size, backbone)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(spec.seed)
+        try:
+            network = backbone.load(spec.weights)
+        except AutoMLError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"{backbone.key}: its loader fails with {type(error).__name__}: {error}; report "
+                "it to the backbone's author."
+            ) from error
+    graph = graphs.trace(network, backbone.key)
+    module = graph.module.to(device)
+    module.to(memory_format=memory_format(device))
+    result = Network(spec, backbone, graph, module, device)
+    result.freeze(len(graph.layers))
+    return result
+
+
+def version() -> str:
+    """Return the versions that the numbers depend on."""
+    packages = ("torch", "torchvision", "automl-tl-torch")
+    return " ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+
+
+def _check_size(size: int, backbone: Backbone) -> None:
+    if backbone.fixed_size and size != backbone.input_size:
+        raise UsageError(
+            f"{backbone.key}: expected images of {backbone.input_size} pixels a side, the only "
+            f"size that this network takes, got {size}; set image_size={backbone.input_size}."
+        )
+    if size < backbone.min_size:
+        raise UsageError(
+            f"{backbone.key}: expected images of at least {backbone.min_size} pixels a side, got "
+            f"{size}; set image_size={backbone.input_size}."
+        )

@@ -1,0 +1,36 @@
+"""The hooks of the PyTorch plugin. Importing this module imports no framework."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from automl_tl.hookspecs import hookimpl
+from automl_tl.types import BackendSpec
+
+if TYPE_CHECKING:
+    from automl_tl.types import Backbone
+    from automl_tl_torch.backend import TorchBackend
+
+FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
+
+
+def load_backend() -> TorchBackend:
+    """Import PyTorch and return the backend."""
+    from automl_tl_torch.backend import TorchBackend
+
+    return TorchBackend()
+
+
+@hookimpl
+def automl_tl_backends() -> list[BackendSpec]:
+    """PyTorch."""
+    return [BackendSpec("torch", load_backend, FORMATS, packages=("torch", "torchvision"))]
+
+
+@hookimpl
+def automl_tl_backbones() -> list[Backbone]:
+    """The backbone that ships with the plugin, and torchvision's classification models."""
+    from automl_tl_torch.catalog import torchvision_backbones
+    from automl_tl_torch.tiny import tiny_backbone
+
+    return [tiny_backbone(), *torchvision_backbones()]

@@ -1,0 +1,142 @@
+"""One optimizer step, in as many parts as the device's memory needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from automl_tl.errors import TrialError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from automl_tl.types import TrainJob
+
+
+class Loss:
+    """Softmax cross-entropy of a job's training images, one value an image.
+
+    Labels are smoothed first; each image's value is then multiplied by the weight of its class.
+    """
+
+    def __init__(self, job: TrainJob, device: torch.device) -> None:
+        self.smoothing = job.label_smoothing
+        self.labels = torch.from_numpy(job.train_labels).to(device)
+        weights = job.class_weights
+        self.weights = None if weights is None else torch.from_numpy(weights).to(device)
+
+    def __call__(self, logits: Tensor, positions: NDArray[np.int64]) -> Tensor:
+        """Return float32 ``(N,)`` for logits ``(N, classes)`` of the images at positions."""
+        labels = self.labels[torch.from_numpy(positions).to(self.labels.device)]
+        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.smoothing)
+        return losses if self.weights is None else losses * self.weights[labels]
+
+
+class MicroBatches:
+    """Batches in parts that fit the device's memory; halves the parts when it runs out.
+
+    Args:
+        batch_size: Of a whole batch.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.size = batch_size
+
+    def fit(self, compute: Callable[[], Tensor]) -> Tensor:
+        """Return what ``compute`` returns, calling it again with smaller parts as needed.
+
+        Raises:
+            TrialError: When one image does not fit.
+        """
+        while True:
+            try:
+                return compute()
+            except torch.OutOfMemoryError as error:
+                reason = str(error).split(". ")[0]
+            # Out of the handler, so that the traceback no longer holds the tensors.
+            if self.size == 1:
+                raise TrialError(
+                    f"out of memory even with one image at a time ({reason}); choose a smaller "
+                    "backbone or a smaller image size."
+                )
+            self.size = -(-self.size // 2)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def parts(self, positions: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        """Split a batch."""
+        for start in range(0, len(positions), self.size):
+            yield positions[start : start + self.size]
+
+    @property
+    def note(self) -> str | None:
+        """A sentence for a person when the parts are smaller than the batch."""
+        if self.size == self.batch_size:
+            return None
+        parts = -(-self.batch_size // self.size)
+        return f"out of memory: batch size {self.batch_size} became {parts} x {self.size}"
+
+
+class Step:
+    """Forward, backward and update over one batch, as if its parts were one.
+
+    Args:
+        optimizer: Its parameters' gradients are cleared before each step.
+        loss: One value an image.
+        micro: How batches are divided.
+        scaler: Scales float16 gradients; disabled for other types.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        loss: Loss,
+        micro: MicroBatches,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
+        self.optimizer = optimizer
+        self.loss = loss
+        self.micro = micro
+        self.scaler = scaler
+
+    def __call__(
+        self,
+        forward: Callable[[NDArray[np.int64]], Tensor],
+        positions: NDArray[np.int64],
+        learning_rate: float,
+    ) -> Tensor:
+        """Take a step over the training images at positions.
+
+        Args:
+            forward: Maps positions to float32 logits.
+            positions: int64, of the batch.
+            learning_rate: Of this step.
+
+        Returns:
+            The sum of the batch's losses, a scalar on the device.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        total = self.micro.fit(lambda: self._gradients(forward, positions))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return total
+
+    def _gradients(
+        self, forward: Callable[[NDArray[np.int64]], Tensor], positions: NDArray[np.int64]
+    ) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.loss.labels.device)
+        for part in self.micro.parts(positions):
+            loss = self.loss(forward(part), part).sum()
+            scaled = self.scaler.scale(loss / len(positions))
+            scaled.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total

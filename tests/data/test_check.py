@@ -1,0 +1,149 @@
+"""Facts about a data set, near-duplicates and the built-in digits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from automl_tl.data import digits, near_duplicates
+from automl_tl.data.check import check_data
+from automl_tl.data.sources import folder
+from automl_tl.errors import DataError
+
+WriteImage = Callable[..., Path]
+
+
+def scene(seed: int, side: int = 96) -> Image.Image:
+    """A smooth random picture, so that compressing it changes little."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
+    return Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three classes with every kind of trouble."""
+    root = tmp_path / "trouble"
+    for label, count in (("a", 30), ("b", 12), ("c", 8)):
+        (root / label).mkdir(parents=True)
+        for number in range(count):
+            scene(ord(label) * 1000 + number).save(root / label / f"{number:02d}.png")
+    shutil.copy(root / "a/00.png", root / "a/copy.png")
+    shutil.copy(root / "a/01.png", root / "b/conflict.png")
+    for number in range(2, 12):
+        Image.open(root / f"a/{number:02d}.png").save(root / f"a/{number:02d}.jpg", quality=70)
+    (root / "c/text.jpg").write_text("no image")
+    (root / "c/empty.jpg").touch()
+    return root
+
+
+def test_facts(data: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    facts = check_data(folder(data), lambda done, total: steps.append((done, total)))
+    json.dumps(facts, allow_nan=False)
+    assert steps == [(done, 64) for done in range(1, 65)]
+    assert (facts["name"], facts["images"], facts["good"]) == ("trouble", 64, 62)
+    assert facts["classes"][2] == {"name": "c", "images": 10, "good": 8, "splits": {}}
+    assert facts["broken"] == [
+        {"name": "c/empty.jpg", "reason": "empty file"},
+        {"name": "c/text.jpg", "reason": "not an image (text)"},
+    ]
+    assert facts["formats"] == {"PNG": 52, "JPEG": 10}
+    assert facts["dimensions"]["width"] == {"min": 96, "median": 96, "max": 96}
+    assert facts["duplicates"] == [["a/00.png", "a/copy.png"], ["a/01.png", "b/conflict.png"]]
+    assert facts["label_conflicts"] == [
+        [{"name": "a/01.png", "class": "a"}, {"name": "b/conflict.png", "class": "b"}]
+    ]
+    assert facts["imbalance"] == round(41 / 8, 2)
+    assert facts["problem"] is None
+    assert sum(facts["splits"].values()) == 60
+    for word in ("sound images", "different classes", "near-identical", "balanced_accuracy", "'c'"):
+        assert any(word in sentence for sentence in facts["advice"]), word
+
+
+def test_near_duplicates_are_the_recompressed_images(data: Path) -> None:
+    near = check_data(folder(data))["near_duplicates"]
+    assert near["count"] == len(near["pairs"]) > 0
+    assert near["count"] + near["same_split"] == 10
+    assert not near["truncated"]
+    for pair in near["pairs"]:
+        first, second = pair["names"]
+        assert first.removesuffix(".jpg") == second.removesuffix(".png")
+        assert pair["splits"][0] != pair["splits"][1]
+        assert pair["classes"] == ["a", "a"]
+
+
+def test_what_a_search_could_not_use_is_a_fact_too(tmp_path: Path, write_image: WriteImage) -> None:
+    for number in range(5):
+        write_image(tmp_path / "d" / "a" / f"{number}", number)
+    (tmp_path / "d" / "b").mkdir()
+    (tmp_path / "d" / "b" / "x.jpg").write_text("no image")
+    facts = check_data(folder(tmp_path / "d"))
+    assert facts["splits"] is None
+    assert "'b' needs at least 3" in facts["problem"]
+    assert facts["advice"][0] == facts["problem"]
+    assert facts["imbalance"] is None
+    (tmp_path / "e").mkdir()
+    shutil.copytree(tmp_path / "d" / "b", tmp_path / "e" / "a")
+    shutil.copytree(tmp_path / "d" / "b", tmp_path / "e" / "b")
+    facts = check_data(folder(tmp_path / "e"))
+    assert facts["good"] == 0 and facts["dimensions"] is None
+
+
+def test_pairs_are_all_that_are_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    grids = random.integers(0, 256, (400, 8, 9)).astype(np.uint8)
+    for row in range(100):
+        noise = random.integers(-3, 4, (8, 9))
+        grids[300 + row] = np.clip(grids[row].astype(int) + noise, 0, 255)
+    grids[50:60] = 7  # no contrast
+    pairs, truncated = near_duplicates.find_pairs(grids)
+    steps = (grids[:, :, 1:] > grids[:, :, :-1]).reshape(400, 64)
+    flat = grids.reshape(400, 72).astype(float)
+    flat -= flat.mean(axis=1, keepdims=True)
+    expected = [
+        [first, second]
+        for first in range(400)
+        for second in range(first + 1, 400)
+        if np.ptp(grids[first])
+        and np.ptp(grids[second])
+        and (steps[first] != steps[second]).sum() <= 4
+        and np.abs(flat[first] - flat[second]).mean() <= near_duplicates.MAX_DIFFERENCE
+    ]
+    assert pairs.tolist() == expected
+    assert len(expected) >= 80 and not truncated
+    monkeypatch.setattr(near_duplicates, "_MAX_NEIGHBOURS", 3)
+    assert near_duplicates.find_pairs(np.repeat(grids[:1], 10, axis=0))[1]
+    assert near_duplicates.find_pairs(grids[:0])[0].shape == (0, 2)
+
+
+def test_digits_are_scikit_learns_scans(tmp_path: Path) -> None:
+    from sklearn.datasets import load_digits
+
+    index = digits.load(tmp_path)
+    assert (index.name, index.source) == ("digits", "digits")
+    assert index.classes == tuple("0123456789")
+    known = load_digits()
+    assert Counter(item.label for item in index.items) == Counter(known.target.tolist())
+    for item in index.items[::100]:
+        number = int(item.path.stem)
+        scan = np.asarray(Image.open(item.path)).astype(float) * 16 / 255
+        assert np.abs(scan - known.images[number]).max() < 0.05
+        assert known.target[number] == item.label
+    stamps = {item.path: item.path.stat().st_mtime_ns for item in index.items}
+    assert {
+        item.path: item.path.stat().st_mtime_ns for item in digits.load(tmp_path).items
+    } == stamps
+    assert [path.name for path in (tmp_path / "datasets").iterdir()] == ["digits-1"]
+
+
+def test_digits_that_cannot_be_written_say_so(tmp_path: Path) -> None:
+    (tmp_path / "datasets").write_text("a file is in the way")
+    with pytest.raises(DataError, match="cannot be written"):
+        digits.load(tmp_path)

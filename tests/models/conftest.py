@@ -1,0 +1,142 @@
+"""Small real ONNX models, made without any framework: logits = flatten(pixels / 255) @ weights."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from automl_tl.modelfile import ModelFacts
+from automl_tl.types import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+COLOURS = {"blue": (0, 0, 255), "green": (0, 160, 0), "red": (255, 0, 0)}
+SIZE = 8
+
+WITHOUT_FRAMEWORKS = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision", "keras", "tensorflow", "onnx"}:
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+@pytest.fixture
+def facts() -> ModelFacts:
+    return ModelFacts(
+        backbone="torch/tiny",
+        image_size=SIZE,
+        resize="squash",
+        classes=tuple(COLOURS),
+        head=Head(classes=3),
+        fine_tune_at=4,
+        study="colours",
+        trial=7,
+        params={"optimizer": "adamw", "learning_rate": 0.0012345},
+        validation={
+            "accuracy": 0.95,
+            "balanced_accuracy": 0.94,
+            "macro_f1": 0.93,
+            "log_loss": 0.2,
+            "n": 120,
+        },
+        licences={"weights": "BSD-3-Clause"},
+    )
+
+
+@pytest.fixture
+def weights() -> np.ndarray[Any, Any]:
+    """Score each class by the sum of its colour's channel: (S * S * 3, classes)."""
+    channels = np.eye(3, dtype=np.float32)[[2, 1, 0]].T
+    return np.tile(channels, (SIZE * SIZE, 1)) / 10
+
+
+def linear_onnx(weights: np.ndarray[Any, Any], size: int, batch: int | str = "n") -> Any:
+    classes = weights.shape[1]
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["float", "top"], ["scaled"]),
+        helper.make_node("Flatten", ["scaled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, [batch, size, size, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, classes])],
+        [
+            numpy_helper.from_array(np.float32(255), "top"),
+            numpy_helper.from_array(weights.astype(np.float32), "weights"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.fixture
+def make_onnx() -> Callable[..., Any]:
+    return linear_onnx
+
+
+@pytest.fixture
+def write_onnx(
+    tmp_path: Path, facts: ModelFacts, weights: np.ndarray[Any, Any]
+) -> Callable[..., Path]:
+    """``write(name, graph=None, metadata=None, **changed facts)`` returns the file's path."""
+
+    def write(
+        name: str = "model.onnx",
+        graph: Any = None,
+        metadata: Mapping[str, str] | None = None,
+        **changes: Any,
+    ) -> Path:
+        model = linear_onnx(weights, SIZE) if graph is None else graph
+        changed = replace(facts, **changes)
+        helper.set_model_props(model, changed.metadata() if metadata is None else dict(metadata))
+        path = tmp_path / name
+        onnx.save_model(model, path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of classes: three pictures of each colour, in three formats."""
+    folder = tmp_path / "photos"
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True)
+        for i, suffix in enumerate((".png", ".jpg", ".gif")):
+            size = (20 + 5 * i, 30)
+            Image.new("RGB", size, colour).save(folder / name / f"{i}{suffix}")
+    return folder
+
+
+@pytest.fixture
+def run_without_frameworks() -> Callable[..., str]:
+    """Run Python code where no framework can be imported; returns what it prints."""
+
+    def run(code: str, *arguments: str | Path) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT_FRAMEWORKS + code, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from automl_tl import card
+from automl_tl.errors import ExportError, TrialError, UsageError
+from automl_tl.export import compare, export_model
+from automl_tl.identify import identify
+from automl_tl.predict import open_model
+
+SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors"}
+
+
+class LinearModel:
+    """A linear classifier in NumPy that exports to ONNX, rightly or with a fault."""
+
+    def __init__(self, weights, make_onnx, fault):
+        self._weights, self._make_onnx, self._fault = weights, make_onnx, fault
+
+    def logits(self, pixels, batch_size=64):
+        flat = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
+        return flat @ self._weights
+
+    def export(self, format, path, metadata):
+        weights, fault = self._weights.copy(), self._fault
+        if fault == "raises":
+            raise TrialError("RuntimeError: no such operator")
+        if fault == "nothing":
+            return
+        if fault == "one per cent":
+            weights *= 1.01
+        if fault == "classes swapped":
+            weights = weights[:, [1, 0, 2]]
+        if fault == "nan":
+            weights[:] = np.nan
+        if fault == "second file":
+            path.with_suffix(".data").write_bytes(b"weights")
+        if fault == "no metadata":
+            metadata = {}
+        if fault == "other metadata":
+            metadata = {k: v.replace("colours", "another study") for k, v in metadata.items()}
+        if format == "safetensors":
+            save_file({"weights": weights}, path, metadata=dict(metadata))
+            return
+        model = self._make_onnx(weights, 8, 1 if fault == "fixed batch" else "n")
+        if fault == "hidden fixed batch":
+            model = first_only(model)
+        helper.set_model_props(model, dict(metadata))
+        onnx.save_model(model, path)
+
+
+def first_only(model):
+    """Let the model claim any batch size, while it only ever classifies the first image."""
+    model.graph.node[2].output[0] = "all"
+    model.graph.node.insert(3, helper.make_node("Compress", ["all", "one"], ["flat"], axis=0))
+    one = onnx.numpy_helper.from_array(np.array([True]), "one")
+    model.graph.initializer.append(one)
+    return model
+
+
+class LinearBackend:
+    def __init__(self, make_onnx, fault=""):
+        self._make_onnx, self._fault = make_onnx, fault
+
+    def load(self, path):
+        with safe_open(path, "numpy") as file:
+            return LinearModel(file.get_tensor("weights"), self._make_onnx, self._fault)
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(256, size=(300, 8, 8, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def trained(tmp_path, facts, weights):
+    noisy = weights + np.random.default_rng(1).normal(size=weights.shape).astype(np.float32)
+    path = tmp_path / "study" / "trial.safetensors"
+    path.parent.mkdir()
+    save_file({"weights": noisy}, path, metadata=facts.metadata())
+    return path
+
+
+@pytest.fixture
+def export(trained, make_onnx, pixels, facts, weights, tmp_path):
+    def run(name="out/model.onnx", format="onnx", fault="", **changes):
+        backend = LinearBackend(make_onnx, fault)
+        labels = backend.load(trained).logits(pixels).argmax(axis=1)
+        labels[:10] = (labels[:10] + 1) % 3
+        changed = replace(facts, **changes)
+        target = tmp_path / name
+        return export_model(trained, format, target, backend, SUFFIXES, pixels, labels, changed)
+
+    return run
+
+
+def everything(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+
+
+def test_an_export_is_proved_and_documented(export, tmp_path, pixels, trained, make_onnx):
+    report = export("new/folders/flowers.onnx")
+    folder = tmp_path / "new" / "folders"
+    assert everything(folder) == ["flowers.md", "flowers.onnx"]
+    assert report.path == folder / "flowers.onnx" and report.card == folder / "flowers.md"
+    assert report.bytes == report.path.stat().st_size
+    assert (report.images, report.agreement, report.ties) == (256, 256, 0)
+    assert 0 <= report.difference <= 1e-3 * report.scale
+    assert report.accuracy == pytest.approx(246 / 256)
+    assert report.runtime == "onnxruntime"
+    with open_model(report.path) as predictor:
+        ours = predictor.logits(pixels)
+    theirs = LinearBackend(make_onnx).load(trained).logits(pixels)
+    assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
+
+
+def test_other_formats_are_proved_by_a_fresh_load(export):
+    report = export("out/model.safetensors", "safetensors")
+    assert (report.runtime, report.agreement) == ("torch", 256)
+    assert identify(report.path).facts.study == "colours"
+    with pytest.raises(ExportError, match="logits differ"):
+        export("out/other.safetensors", "safetensors", "classes swapped")
+
+
+FAULTS = {
+    "one per cent": r"logits differ by up to .* where .* is allowed.*0 images get another class",
+    "classes swapped": r"[1-9]\d* images get another class",
+    "nan": "NaN",
+    "fixed batch": "but the graph has",
+    "hidden fixed batch": r"expected logits of shape \(32, 3\), but got \(1, 3\)",
+    "second file": "model.data",
+    "nothing": "wrote nothing",
+    "raises": "no such operator",
+    "no metadata": "no automl-tl metadata",
+    "other metadata": "metadata",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_export_leaves_nothing(export, tmp_path, fault):
+    with pytest.raises(ExportError, match=FAULTS[fault]) as caught:
+        export(fault=fault)
+    assert "\n" not in str(caught.value)
+    assert everything(tmp_path / "out") == []
+
+
+def test_a_faulty_export_leaves_the_old_file_alone(export, tmp_path):
+    report = export()
+    old = report.path.read_bytes(), report.card.read_bytes()
+    with pytest.raises(ExportError):
+        export(fault="one per cent")
+    assert (report.path.read_bytes(), report.card.read_bytes()) == old
+    export(study="another")
+    assert identify(report.path).facts.study == "another"
+    assert "another" in report.card.read_text(encoding="utf-8")
+    assert everything(tmp_path / "out") == ["model.md", "model.onnx"]
+
+
+def test_destinations_that_cannot_be(export, tmp_path, pixels):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes.md").write_text("my own notes")
+    for name, pattern in {
+        "folder": r"is a folder; use .*model\.onnx",
+        "model.safetensors": "says format safetensors",
+        "model.md": "model card",
+        "notes.onnx": "something else",
+    }.items():
+        with pytest.raises(UsageError, match=pattern):
+            export(name)
+    with pytest.raises(ExportError, match="choose another place"):
+        export("file/model.onnx")
+    with pytest.raises(ExportError, match="too long"):
+        export("x" * 300 + ".onnx")
+    with pytest.raises(UsageError, match=r"onnx, safetensors.*'tflite'"):
+        export(format="tflite")
+    assert (tmp_path / "notes.md").read_text() == "my own notes"
+
+
+def test_without_validation_images_nothing_is_proved(trained, make_onnx, facts, tmp_path):
+    backend = LinearBackend(make_onnx)
+    nothing = np.zeros((0, 8, 8, 3), np.uint8), np.zeros(0, np.int64)
+    with pytest.raises(ExportError, match="validation images"):
+        export_model(trained, "onnx", tmp_path / "a.onnx", backend, SUFFIXES, *nothing, facts=facts)
+
+
+def test_ties_within_the_tolerance_are_counted():
+    reference = np.array([[10, 9.999, 0], [1, 5, 0]], np.float32)
+    other = np.array([[9.998, 9.9995, 0], [1, 5, 0]], np.float32)
+    found = compare(reference, [other, other[:1]])
+    assert (found["agreement"], found["ties"], found["images"]) == (1, 1, 2)
+    assert found["difference"] == pytest.approx(0.002, rel=1e-2)
+
+
+def test_another_class_beyond_a_tie_is_refused_even_within_the_tolerance():
+    reference = np.array([[10, 9.985]], np.float32)
+    other = np.array([[9.991, 9.994]], np.float32)
+    with pytest.raises(ExportError, match="1 images get another class"):
+        compare(reference, [other])
+
+
+def test_a_single_difference_in_any_run_counts():
+    reference = np.eye(3, dtype=np.float32) * 10
+    wrong = reference[:1] + 0.02
+    with pytest.raises(ExportError, match=r"up to 0\.02, where 0\.01"):
+        compare(reference, [reference, wrong])
+    compare(reference, [reference, reference[:1] + 0.009])
+    with pytest.raises(ExportError, match="shape"):
+        compare(reference, [reference[:, :2]])
+
+
+def test_the_card_tells_what_matters(export):
+    counts = {c: {"train": 30 + i, "validation": 4} for i, c in enumerate(("blue", "green", "red"))}
+    text = export(
+        test={"accuracy": 0.9, "interval": [0.83, 0.94], "n": 121},
+        extra={"trials": 20, "data": {"source": "/home/jane/photos", "counts": counts}},
+        versions={"torch": "2.15.0"},
+    ).card.read_text(encoding="utf-8")
+    for part in (
+        "# model.onnx",
+        "| 1 | green | 31 |",
+        "90.0 % (95 % interval 83.0 to 94.0 %)",
+        "best of 20 trials",
+        "- Source: photos\n",
+        "- Train: 93 images\n- Validation: 12 images\n",
+        "| learning_rate | 0.001234 |",
+        "| torch (version) | 2.15.0 |",
+        "| Weights | BSD-3-Clause |",
+        "256 of 256 images get the same class",
+        "## Intended use and limits",
+    ):
+        assert part in text, part
+    assert "No test figures" not in text
+    assert "jane" not in text
+
+
+def test_the_card_says_when_there_is_no_test(export):
+    text = export().card.read_text(encoding="utf-8")
+    assert "No test figures were computed" in text
+    assert "not computed" in text
+
+
+def test_names_cannot_break_the_card(export, tmp_path):
+    classes = ("a|b", "# `x`\n\n## New\r\u2028section", "<script>*__init__*\ud800")
+    text = export("out/``` `model.onnx", classes=classes).card.read_text(encoding="utf-8")
+    table = [line for line in text.splitlines() if re.match(r"\| \d \| ", line)]
+    assert table == [
+        r"| 0 | a\|b |",
+        r"| 1 | # \`x\` ## New section |".replace("#", r"\#"),
+        "| 2 | \\<script\\>\\*\\_\\_init\\_\\_\\*\ufffd |",
+    ]
+    assert text.count("```") == 4
+    assert text.splitlines()[0] == card.MARK
+
+
+def test_escape_keeps_ordinary_names_readable():
+    assert card.escape("fine_tune_at") == "fine_tune_at"
+    assert card.escape("Löwenzahn 蒲公英 می‌خواهم 1.5") == "Löwenzahn 蒲公英 می‌خواهم 1.5"
+    assert card.escape("_x_") == r"\_x\_"
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
+def test_the_snippet_of_the_card_runs_alone(
+    export, tmp_path, run_without_frameworks, monkeypatch, resize
+):
+    report = export("out/it's a model.onnx", resize=resize)
+    [code] = re.findall(r"```python\n(.*?)```", report.card.read_text(encoding="utf-8"), re.S)
+    assert "automl_tl." not in code and "import automl" not in code
+    monkeypatch.chdir(report.path.parent)
+    rng = np.random.default_rng(5)
+    noise = rng.integers(256, size=(40, 60, 4), dtype=np.uint8)
+    Image.fromarray(noise[..., :3]).save("turned.jpg", exif=turned(), quality=95)
+    Image.fromarray(noise).save("alpha.png")
+    Image.fromarray(noise[..., 0].astype(np.uint16) * 257).save("deep.png")
+    Image.fromarray(noise[..., 0]).convert("P").save("palette.gif")
+    Image.fromarray(noise[..., :3]).resize((600, 400)).convert("CMYK").save("cmyk.jpg")
+    images = [Path(n) for n in ("turned.jpg", "alpha.png", "deep.png", "palette.gif", "cmyk.jpg")]
+    with open_model(report.path) as predictor:
+        ours = list(predictor.classify(images))
+    for prediction in ours:
+        printed = run_without_frameworks(code, prediction.path).splitlines()
+        share, _, name = printed[0].partition(" ")
+        assert name.strip("'") == prediction.ranked[0][0], prediction.path
+        assert float(share) == pytest.approx(prediction.ranked[0][1], abs=0.01), prediction.path
+
+
+def turned():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+def test_metadata_survives_as_json(export):
+    report = export()
+    stored = json.loads(identify(report.path).facts.metadata()["automl_tl"])
+    assert stored["classes"] == ["blue", "green", "red"] and stored["resize"] == "squash"

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import pytest
+
+from automl_tl.errors import UsageError
+from automl_tl.parameters import PARAMETERS, Choice, Fixed, Range
+from automl_tl.settings import domain, parse_setting
+from automl_tl.space import Space, TrialSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BACKBONES = ("a/x", "b/y")
+
+
+def draw(space: Space, seed: int = 0) -> tuple[TrialSpec, dict[str, Any]]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    trial = study.ask()
+    spec = space.suggest(trial)
+    return spec, trial.params
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("optimizer=sgd", "sgd"),
+        ("optimizer=adam, sgd", ["adam", "sgd"]),
+        ("learning_rate=1e-4..1e-2", {"low": 1e-4, "high": 1e-2}),
+        ("head_units=[4096,4096]", [4096, 4096]),
+        ("head_units=[[256],[512,64]]", [[256], [512, 64]]),
+        ("fine_tune_at=block4_pool", "block4_pool"),
+        ("fine_tune_at=100", 100),
+        ("fine_tune_at=0.7", 0.7),
+        ("flip=False", False),
+        ("epochs=3", 3),
+    ],
+)
+def test_settings_are_read(text: str, value: object) -> None:
+    assert parse_setting(text) == (text.partition("=")[0], value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("epochs", "expected NAME=VALUE, got 'epochs'"),
+        ("=3", "expected NAME=VALUE"),
+        ("learning_rte=1", "did you mean learning_rate?"),
+        ("zzz=1", "there are depth, fine_tune_at"),
+        ("optimizer=adm", "expected one of adam, adamw, sgd, rmsprop, adagrad, got 'adm'"),
+        ("epochs=0", "expected a whole number from 1 to"),
+        ("epochs=2.5", "expected a whole number, got 2.5"),
+        ("depth=1.5", "expected a number from 0 to 1, got 1.5"),
+        ("dropout=nan", "expected a number, got nan"),
+        ("learning_rate=fast", "expected a number, got 'fast'"),
+        ("epochs=9..3", "low < high, got 9..3"),
+        ("optimizer=1..3", "expected a value or a list of values, got a range"),
+        ("head_units=[a]", "expected a JSON list"),
+        ("flip=maybe", "expected true or false"),
+        ("fine_tune_at=-1", "expected 0 or more"),
+        ("label_smoothing=[]", "at least one value"),
+    ],
+)
+def test_wrong_settings_get_one_sentence(text: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_setting(text)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_depth_and_fine_tune_at_exclude_each_other() -> None:
+    with pytest.raises(UsageError, match="give one of them"):
+        Space(BACKBONES, {"depth": 0.5, "fine_tune_at": 3})
+
+
+def test_a_fixed_parameter_is_not_drawn_and_a_frozen_trial_draws_nothing_of_fine_tuning() -> None:
+    spec, params = draw(Space(BACKBONES, {"depth": 0, "optimizer": "sgd"}))
+    assert spec.frozen
+    assert spec.optimizer == "sgd"
+    assert not {"depth", "optimizer", "fine_tune_factor", "augmentation"} & set(params)
+    assert (spec.augmentation, spec.warmup_epochs) == (0.0, 0)
+
+
+def test_a_single_backbone_is_not_drawn() -> None:
+    spec, params = draw(Space(("a/x",), {}))
+    assert spec.backbone == "a/x"
+    assert "backbone" not in params
+
+
+@pytest.mark.parametrize(
+    ("setting", "units"),
+    [([4096, 4096], (4096, 4096)), (256, (256,)), ([], ())],
+)
+def test_head_units_fix_the_whole_head(setting: object, units: tuple[int, ...]) -> None:
+    assert draw(Space(("a/x",), {"head_units": setting}))[0].head_units == units
+
+
+def test_head_units_of_several_stacks_are_searched() -> None:
+    space = Space(("a/x",), {"head_units": [[256], [512, 64]]})
+    assert {draw(space, seed)[0].head_units for seed in range(20)} == {(256,), (512, 64)}
+
+
+def test_every_draw_stays_within_its_domain() -> None:
+    space = Space(BACKBONES, {"learning_rate": {"low": 1e-3, "high": 2e-3}})
+    for seed in range(50):
+        spec, _ = draw(space, seed)
+        assert 1e-3 <= spec.learning_rate <= 2e-3
+        assert spec.depth is not None
+        assert spec.depth * 8 == int(spec.depth * 8)
+        assert all(64 <= width <= 1024 for width in spec.head_units)
+
+
+def test_baselines_probe_every_backbone_first_and_stay_within_the_space() -> None:
+    space = Space(BACKBONES, {"learning_rate": {"low": 1e-4, "high": 1e-3}, "batch_size": [8, 16]})
+    found = space.baselines()
+    assert [(p["backbone"], p["depth"]) for p in found] == [
+        ("a/x", 0.0),
+        ("b/y", 0.0),
+        ("a/x", 0.375),
+        ("b/y", 0.375),
+    ]
+    assert {p["learning_rate"] for p in found} == {1e-3}
+    assert {p["batch_size"] for p in found} == {8}
+
+
+def test_enqueued_baselines_come_out_as_they_went_in() -> None:
+    space = Space(BACKBONES, {})
+    study = optuna.create_study()
+    for params in space.baselines():
+        study.enqueue_trial(params)
+    for params in space.baselines():
+        trial = study.ask()
+        spec = space.suggest(trial)
+        assert (spec.backbone, spec.depth) == (params["backbone"], params["depth"])
+        assert spec.learning_rate == params["learning_rate"]
+
+
+def test_a_plugin_narrows_a_backbone_and_the_user_wins() -> None:
+    narrowed: Mapping[str, Mapping[str, Any]] = {
+        "a/x": {"learning_rate": {"low": 1e-5, "high": 1e-4}, "epochs": 3}
+    }
+    space = Space(("a/x",), {"epochs": 7}, narrowed)
+    spec, params = draw(space)
+    assert spec.learning_rate <= 1e-4
+    assert spec.epochs == 7
+    assert "learning_rate@a/x" in params
+    assert space.baselines()[0]["learning_rate@a/x"] == 1e-4
+
+
+def test_every_default_is_a_legal_setting() -> None:
+    for name, parameter in PARAMETERS.items():
+        default = parameter.default
+        if isinstance(default, Choice):
+            assert domain(name, list(default.options)) is not None
+        elif isinstance(default, Range):
+            assert isinstance(domain(name, {"low": default.low, "high": default.high}), Range)
+        elif default.value is not None:
+            assert domain(name, default.value) == Fixed(default.value)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from optuna.trial import TrialState
+
+from automl_tl import storage
+from automl_tl.errors import StudyError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import optuna
+
+
+def open_study(path: Path, seed: int = 0) -> optuna.Study:
+    return storage.open_optuna(path, None, "s", "maximize", seed)
+
+
+def run_trial(study: optuna.Study) -> float:
+    trial = study.ask()
+    x = trial.suggest_float("x", 0, 1)
+    study.tell(trial, -((x - 0.3) ** 2))
+    return x
+
+
+def test_half_a_line_left_by_a_kill_is_cut_off(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    run_trial(study)
+    journal = tmp_path / storage.JOURNAL
+    whole = journal.read_bytes()
+    with journal.open("ab") as file:
+        file.write(b'{"op_code":4,"worker_id":"x","tr')
+    run_trial(open_study(tmp_path))
+    assert journal.read_bytes().startswith(whole)
+    assert len(open_study(tmp_path).trials) == 2
+
+
+def test_the_lock_of_a_killed_writer_is_free_at_once(tmp_path: Path) -> None:
+    script = """
+import sys, time
+from pathlib import Path
+from automl_tl.storage import JournalLock
+JournalLock(Path(sys.argv[1]) / "journal.log").acquire()
+print("held", flush=True)
+time.sleep(60)
+"""
+    open_study(tmp_path)
+    holder = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    holder.stdout.close()
+    started = time.monotonic()
+    run_trial(open_study(tmp_path))
+    assert time.monotonic() - started < 5
+
+
+def test_processes_share_a_journal(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from automl_tl import storage
+study = storage.open_optuna(Path(sys.argv[1]), None, "s", "maximize", 0)
+for _ in range(15):
+    trial = study.ask()
+    study.tell(trial, trial.suggest_float("x", 0, 1))
+"""
+    open_study(tmp_path)
+    both = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)]) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    trials = open_study(tmp_path).trials
+    assert [trial.number for trial in trials] == list(range(30))
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+
+
+def test_the_same_seed_draws_the_same_trials_and_a_resumed_study_goes_on(tmp_path: Path) -> None:
+    for name in ("one", "two", "other"):
+        (tmp_path / name).mkdir()
+    straight = open_study(tmp_path / "one", seed=5)
+    expected = [run_trial(straight) for _ in range(14)]
+    resumed = [run_trial(open_study(tmp_path / "two", seed=5)) for _ in range(14)]
+    assert resumed == expected
+    assert len(set(expected)) == 14
+    assert run_trial(open_study(tmp_path / "other", seed=6)) != expected[0]
+
+
+def test_a_dead_owners_trial_fails_and_is_tried_once_more(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    trial = study.ask()
+    x = trial.suggest_float("x", 0, 1)
+    dead = {**storage.owner(), "started": 1.0}
+    trial.set_user_attr(storage.OWNER, dead)
+    assert storage.reap(study, "killed", exclusive=False) == [(0, True)]
+    failed = study.trials[0]
+    assert failed.state == TrialState.FAIL
+    assert failed.user_attrs[storage.FACTS] == {"reason": "killed", "retried": True}
+
+    again = study.ask()
+    assert again.suggest_float("x", 0, 1) == x
+    assert again.user_attrs[storage.RETRY_OF] == 0
+    again.set_user_attr(storage.OWNER, dead)
+    assert storage.reap(study, "killed", exclusive=False) == [(1, False)]
+    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.FAIL]
+
+
+def test_live_and_unsigned_trials_are_left_alone_unless_nobody_else_is_there(
+    tmp_path: Path,
+) -> None:
+    study = open_study(tmp_path)
+    study.ask().set_user_attr(storage.OWNER, storage.owner())
+    study.ask()
+    assert storage.reap(study, "killed", exclusive=False) == []
+    assert storage.reap(study, "killed", exclusive=True) == [(1, True)]
+
+
+def test_a_storage_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="cannot be opened"):
+        storage.open_storage(tmp_path, "nonsense://x")
+
+
+def test_sqlite_works_too(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'o.db'}"
+    study = storage.open_optuna(tmp_path, url, "s", "maximize", 0)
+    run_trial(study)
+    assert len(storage.open_optuna(tmp_path, url, "s", "maximize", 0).trials) == 1
