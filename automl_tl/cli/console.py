@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+FILE_WIDTH = 120
+"""Columns of what goes to a file or a pipe; a terminal has its own width."""
+
+
 def stdout() -> Console:
     """Return a console for facts."""
     return _console(stderr=False)
@@ -34,7 +38,10 @@ def stderr() -> Console:
 def _console(stderr: bool) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = FILE_WIDTH
+    return console
 
 
 def is_live() -> bool:

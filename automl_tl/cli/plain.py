@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from automl_tl.cli import words
 from automl_tl.cli.console import printable
-from automl_tl.cli.state import Event, SearchProgress
+from automl_tl.cli.state import Event, SearchProgress, Stage
 from automl_tl.units import format_duration
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 STAGE_EVERY = 10.0
 """Seconds between two lines about the same long work."""
+PHASES = ("warm-up", "fine-tuning")
 
 
 class PlainProgress(SearchProgress):
@@ -28,8 +29,7 @@ class PlainProgress(SearchProgress):
 
     def __init__(self, metric: str, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(metric, clock)
-        self._clock = clock
-        self._said: dict[tuple[int | None, str], float] = {}
+        self._said: dict[tuple[int | None, str], tuple[Stage, float]] = {}
 
     def __call__(self, event: Event) -> None:
         """Print what the event is worth."""
@@ -51,14 +51,19 @@ class PlainProgress(SearchProgress):
             self._stage(event)
 
     def _stage(self, event: Event) -> None:
+        """Say how far long work is, now and then; training says it by its trial's line."""
         key = (event.get("worker"), str(event["what"]))
-        now, done, total = self._clock(), int(event["done"]), int(event["total"])
-        if done < total and now - self._said.setdefault(key, now) >= STAGE_EVERY:
-            self._said[key] = now
-            stage = self.state.stages.get(key)
-            rate = f", {stage.rate:.0f}/s" if stage and stage.rate else ""
-            left = f", {format_duration(stage.remaining)} left" if stage and stage.remaining else ""
-            self._print(f"{event['what']}: {done} of {total}{rate}{left}")
+        stage = self.state.stages.get(key)
+        if stage is None or stage.what in PHASES:
+            return
+        said, when = self._said.get(key, (None, 0.0))
+        if said is not stage:
+            self._said[key] = stage, stage.started
+        elif stage.updated - when >= STAGE_EVERY:
+            self._said[key] = stage, stage.updated
+            rate = f", {stage.rate:.0f}/s" if stage.rate else ""
+            left = f", {format_duration(stage.remaining)} left" if stage.remaining else ""
+            self._print(f"{stage.what}: {stage.done} of {stage.total}{rate}{left}")
 
     def _print(self, text: str, stream: object = None) -> None:
         print(printable(text), file=stream or sys.stderr, flush=True)  # type: ignore[arg-type]

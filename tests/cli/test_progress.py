@@ -238,3 +238,14 @@ def test_recipes(capsys, at: int, layers: int | None, units: Any, expected: str)
 def test_parameters_narrowed_for_one_backbone(capsys: pytest.CaptureFixture[str]) -> None:
     params = {"optimizer": "sgd", "learning_rate@torch/mobilenet_v2": 0.01}
     assert "sgd 1.0e-02" in plain(capsys, finished(1, params=params))[0]
+
+
+def test_plain_stages_begin_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither the last call nor the first one of the next stage is worth a line."""
+    _, err = plain(capsys, stage(100), stage(200), stage(300), stage(16), stage(32))
+    assert err == ""
+
+
+def test_plain_says_nothing_of_single_epochs(capsys: pytest.CaptureFixture[str]) -> None:
+    training = [{**stage(n * 100), "what": "fine-tuning"} for n in range(8)]
+    assert plain(capsys, *training) == ("", "")

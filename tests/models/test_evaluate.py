@@ -10,6 +10,7 @@ from PIL import Image
 from automl_tl import metrics
 from automl_tl.errors import DataError
 from automl_tl.evaluate import evaluate
+from automl_tl.modelfile import source_id
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_only_the_wanted_split(measure, photos, tmp_path):
 
 
 def test_the_training_data_is_called_that(measure, photos, write_onnx):
-    seen = write_onnx(extra={"data": {"source": str(photos)}})
+    seen = write_onnx(extra={"data": {"source_id": source_id(str(photos))}})
     assert "flatter" in measure(photos, seen)["notes"][-1]
     assert not measure(photos)["notes"]
 

@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -42,6 +42,7 @@ class LayerGraph:
         names: Their names, as torchvision's feature extraction gives them.
         output: The operation whose result leaves the backbone.
         parameters: For each layer, names in ``module`` of the parameters that it is first to use.
+        crossings: For each index past which one value flows, that value.
     """
 
     module: fx.GraphModule
@@ -50,8 +51,7 @@ class LayerGraph:
     names: tuple[str, ...]
     output: fx.Node
     parameters: tuple[tuple[str, ...], ...]
-    crossings: dict[int, fx.Node] = field(repr=False)
-    """The one value that flows past each possible cut."""
+    crossings: dict[int, fx.Node]
 
 
 def trace(network: nn.Module, key: str) -> LayerGraph:

@@ -71,7 +71,7 @@ def pool(x: Tensor, pooling: str) -> Tensor:
 
 def _dense(inputs: int, outputs: int) -> nn.Module:
     """A dense layer without values, which draws nothing from the caller's generator."""
-    return nn.utils.skip_init(nn.Linear, inputs, outputs)
+    return nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
 
 
 def _initialise(head: HeadModule, seed: int) -> None:

@@ -100,6 +100,8 @@ class TorchModel:
                 "expected a trained model, got one that is exported already; export it again from "
                 "its study with `automl-tl export`."
             )
+        if self.program.training:
+            raise ExportError("expected a model in evaluation mode, got one in training mode.")
         from automl_tl_torch import export
 
         classifier = copy.deepcopy(self.program).to("cpu")

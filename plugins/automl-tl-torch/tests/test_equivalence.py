@@ -18,7 +18,6 @@ def assert_same(found, expected):
     scale = np.abs(expected).max()
     assert scale > 1e-2
     assert np.ptp(expected[0], axis=0).max() > 1e-4  # the images differ
-    print("REL", np.abs(found - expected).max()/scale)
     assert np.abs(found - expected).max() <= TOLERANCE * scale
 
 

@@ -24,7 +24,8 @@ def never():
 def test_the_head_starts_from_documented_draws():
     head = HeadModule(Head(3, units=(5,)), (4, 2, 2), seed=11)
     random = np.random.default_rng([0x48454144, 11])
-    for layer, (inputs, outputs) in zip((head.layers[0], head.layers[3]), ((4, 5), (5, 3))):
+    pairs = [(head.layers[0], (4, 5)), (head.layers[3], (5, 3))]
+    for layer, (inputs, outputs) in pairs:
         limit = (6 / (inputs + outputs)) ** 0.5
         expected = random.uniform(-limit, limit, (inputs, outputs)).astype(np.float32)
         np.testing.assert_array_equal(layer.weight.detach().numpy().T, expected)
@@ -80,10 +81,10 @@ def test_optimizers_follow_keras(name):
         for index, (value, decay) in enumerate(((weight, 0.1), (bias, 0.0))):
             gradient = random.normal(size=value.shape)
             tensors[index].grad = torch.from_numpy(gradient)
-            value, states[index] = keras_step(
+            updated, states[index] = keras_step(
                 name, value, gradient, states[index], step, 0.01, decay
             )
-            values.append(value)
+            values.append(updated)
         weight, bias = values
         optimizer.step()
         # Epsilon stands inside the root in some of Keras's rules and outside in PyTorch's.
@@ -92,7 +93,7 @@ def test_optimizers_follow_keras(name):
 
 
 def test_an_unknown_optimizer():
-    with pytest.raises(UsageError, match="expected one of sgd, .*got 'lion'"):
+    with pytest.raises(UsageError, match=r"expected one of sgd, .*got 'lion'"):
         optim.create("lion", [torch.nn.Parameter(torch.ones(2))], 0.1, 0.0)
 
 
@@ -244,7 +245,9 @@ def test_a_loss_that_is_not_finite_ends_the_trial_at_once(workshop, recorder):
     shop = workshop()
     job = shop.job(optimizer="sgd", schedule="constant", warmup=PhaseSpec(5, 1e30))
     seen = recorder()
-    with pytest.raises(TrialError, match=r"loss became NaN or infinite in epoch 1 of 5 of the warm"):
+    with pytest.raises(
+        TrialError, match=r"loss became NaN or infinite in epoch 1 of 5 of the warm"
+    ):
         shop.train(job, seen)
     assert len(seen.steps) < 4
     assert not seen.reports
@@ -302,7 +305,7 @@ def test_out_of_memory_in_validation(workshop, monkeypatch):
 def test_out_of_memory_with_one_image(workshop, monkeypatch):
     shop = workshop()
     OutOfMemory(monkeypatch, limit=0)
-    with pytest.raises(TrialError, match="even with one image .*choose a smaller"):
+    with pytest.raises(TrialError, match=r"even with one image .*choose a smaller"):
         shop.train(shop.tuning(0, 0))
 
 

@@ -1,0 +1,155 @@
+"""Real searches with the backbone that ships."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.integration.conftest import CLASSES, tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.integration.conftest import CommandLine
+
+QUICK = ("--backbone", "torch/tiny", "--set", "epochs=2..4", "--set", "warmup_epochs=2")
+LONG = ("--backbone", "torch/tiny", "--set", "epochs=500", "--set", "depth=1")
+
+
+def test_a_search_ends_in_a_model_and_repeats_itself(cli: CommandLine, photos: Path) -> None:
+    for study in ("one", "two"):
+        cli.run("search", str(photos), "--study", study, "--trials", "5", *QUICK)
+    one, two = cli.show("one"), cli.show("two")
+    assert one["state"] == {"complete": 5, "pruned": 0, "failed": 0, "running": 0}
+    assert one["classes"] == list(CLASSES)
+    assert [t["number"] for t in one["trials"]] == list(range(5))
+    for first, second in zip(one["trials"], two["trials"], strict=True):
+        assert first["params"] == second["params"]
+        assert first["value"] == second["value"]
+        assert first["trainable_parameters"] <= first["total_parameters"]
+        assert 0 <= first["fine_tune_at"] <= first["layers"]
+    best = one["best"]
+    assert best["value"] == max(trial["value"] for trial in one["trials"])
+    assert best["test"]["n"] == sum(row["test"] for row in one["data"]["counts"].values())
+    low, high = best["test"]["interval"]
+    assert low <= best["test"]["accuracy"] <= high
+    assert two["reuse"]["prefix_images"] == 0
+    assert two["reuse"]["decoded"] == 0
+
+    cli.run("export", "one", "-o", "model.onnx")
+    image = photos / "circle" / "000.png"
+    predicted = json.loads(cli.run("predict", "model.onnx", str(image), "--json"))
+    assert "circle" in json.dumps(predicted)
+
+
+def test_time_holds_and_leaves_a_model(cli: CommandLine, photos: Path) -> None:
+    started = time.monotonic()
+    cli.run("search", str(photos), "--study", "s", "--time", "25s", *LONG)
+    assert time.monotonic() - started < 35
+    facts = cli.show("s")
+    assert facts["best"]["test"] is not None
+    assert facts["trials"][0]["stopped"] == "the time was up"
+    cli.run("export", "s", "-o", "m.safetensors")
+
+
+def test_ctrl_c_stops_cleanly_and_resume_goes_on(cli: CommandLine, photos: Path) -> None:
+    process = cli.start("search", str(photos), "--study", "s", "--trials", "3", *LONG)
+    _wait_for_line(process, "trial")
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "resume" in err
+    assert not [p for p in psutil.process_iter(["ppid"]) if p.info["ppid"] == process.pid]
+    before = len(cli.show("s")["trials"])
+    cli.run("resume", "s", "--trials", str(before), "--time", "30s")
+    assert cli.show("s")["state"]["running"] == 0
+
+
+def test_killing_everything_loses_no_finished_trial(cli: CommandLine, photos: Path) -> None:
+    arguments = ("search", str(photos), "--study", "s", "--trials", "8", *QUICK)
+    process = cli.start(*arguments, "--set", "depth=1")
+    _wait_for_line(process, "trial")
+    time.sleep(1.5)
+    for one in tree(process):
+        one.kill()
+    process.communicate()
+    before = cli.show("s")
+    finished = {t["number"]: t["value"] for t in before["trials"] if t["state"] == "complete"}
+    running = [t["number"] for t in before["trials"] if t["state"] == "running"]
+    cli.run("resume", "s", "--trials", "8")
+    after = cli.show("s")
+    assert [t["number"] for t in after["trials"]] == list(range(len(after["trials"])))
+    values = {t["number"]: t["value"] for t in after["trials"]}
+    assert {number: values[number] for number in finished} == finished
+    for number in running:
+        lost = after["trials"][number]
+        assert (lost["state"], lost["reason"]) == ("failed", "its process died")
+        assert [t for t in after["trials"] if t["retry_of"] == number and t["state"] != "failed"]
+    assert after["state"]["complete"] + after["state"]["pruned"] == 8
+
+
+def test_a_killed_worker_and_a_killed_framework_cost_one_trial_each(
+    cli: CommandLine, photos: Path
+) -> None:
+    process = cli.start("search", str(photos), "--study", "s", "--time", "50s", *LONG)
+    _wait_for_line(process, "trial")
+    _kill(process, "automl_tl.host")
+    time.sleep(6)
+    _kill(process, "automl_tl.worker")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    facts = cli.show("s")
+    reasons = [t["reason"] for t in facts["trials"] if t["state"] == "failed"]
+    assert any("The torch process died (killed by SIGKILL)" in reason for reason in reasons)
+    assert any(reason.startswith("its process died") for reason in reasons)
+    assert facts["best"] is not None
+
+
+def test_a_second_search_on_the_same_study_is_refused(cli: CommandLine, photos: Path) -> None:
+    process = cli.start("search", str(photos), "--study", "s", "--time", "20s", *LONG)
+    _wait_for_line(process, "trial")
+    assert "Another search is at work" in cli.run("resume", "s", "--trials", "3", code=2)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--set", "fine_tune_at=nowhere"), "has no layer 'nowhere'"),
+    ],
+)
+def test_a_study_where_nothing_can_succeed_says_why(
+    cli: CommandLine, photos: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    err = cli.run(
+        "search", str(photos), "--backbone", "torch/tiny", "--trials", "9", *arguments, code=2
+    )
+    assert sentence in err
+    assert "Traceback" not in err
+
+
+def _wait_for_line(process, word: str) -> None:
+    """Wait until the first trial is under way: its worker's framework runs."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        names = [" ".join(p.cmdline()) for p in tree(process) if p.is_running()]
+        if any("automl_tl.host" in name for name in names):
+            time.sleep(6)
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"no {word} began")
+
+
+def _kill(process, module: str) -> None:
+    for one in tree(process):
+        if module in " ".join(one.cmdline()):
+            one.kill()
+            return
+    raise AssertionError(f"no {module} runs")
