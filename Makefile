@@ -23,21 +23,22 @@ setup: $(READY)
 $(READY): pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; found none of them: \
 	install one, or name it with make PYTHON=/path/to/python." >&2; exit 1; }
+	@echo "Setting up .venv; the first time this downloads PyTorch and takes some minutes."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	$(UV) sync --inexact --quiet
+	$(UV) sync --inexact
 	@touch $@
 
 # A study and a cache of its own, so that the demo always starts from nothing.
 demo: export AUTOML_TL_CACHE := $(CURDIR)/$(DEMO)/cache
 demo: $(READY)
 	rm -rf $(DEMO)
-	@echo "\n== Search: handwritten digits, the backbone that ships, at most 12 trials or 90 s"
+	@printf '\n== Search: handwritten digits, the backbone that ships, at most 12 trials or 90 s\n'
 	$(BIN)/automl-tl search digits --study $(DEMO)/digits --backbone torch/tiny \
 		--set flip=false --trials 12 --time 90s --seed 0
-	@echo "\n== Export: one ONNX file, proved equal to the trained model"
+	@printf '\n== Export: one ONNX file, proved equal to the trained model\n'
 	$(BIN)/automl-tl export $(DEMO)/digits -o $(DEMO)/digits.onnx
-	@echo "\n== Predict: an image of the test split, which the search never saw (CLASS/FILE)"
+	@printf '\n== Predict: an image of the test split, which the search never saw (CLASS/FILE)\n'
 	$(BIN)/automl-tl predict $(DEMO)/digits.onnx $(DEMO)/cache/datasets/digits-*/$$( \
 		awk -F, '$$3 == "test" { print $$1; exit }' $(DEMO)/digits/split.csv)
 

@@ -143,9 +143,10 @@ def parent_channel() -> Channel:
     """Return the channel to our parent; call it once, first thing in a child.
 
     Whatever is printed from then on goes to stderr. The process ends at once when its parent does,
-    and ignores Ctrl-C, which is the parent's to handle.
+    and ignores Ctrl-C and SIGTERM, which reach the whole group and are the parent's to handle.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     writer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return Channel(sys.stdin.buffer, writer, on_close=lambda: os._exit(0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -251,9 +250,3 @@ def _small(index: DataIndex) -> bool:
         min(size) for item in index.items[::step] if (size := header_size(item.path)) is not None
     ]
     return bool(sides) and sorted(sides)[len(sides) // 2] <= SMALL_SIDE
-
-
-def default_name(data: str) -> str:
-    """Return a study's name for a data set: its last path component without suffixes."""
-    name = os.path.basename(os.path.normpath(data)).split(".")[0]
-    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name).strip("-") or "study"

@@ -361,8 +361,14 @@ class Search:
             yield
             return
 
+        last = float("-inf")
+
         def interrupted(number: int, frame: object) -> None:
-            self._interrupts += 1
+            nonlocal last
+            # Some senders signal a process twice, for itself and for its group.
+            if time.monotonic() - last > 1:
+                self._interrupts += 1
+            last = time.monotonic()
 
         before = {s: signal.signal(s, interrupted) for s in (signal.SIGINT, signal.SIGTERM)}
         try:

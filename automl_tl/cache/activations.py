@@ -28,9 +28,9 @@ class Reuse:
 
     Attributes:
         passes: Arrays computed: cut, pooling, view, images, multiply-adds, seconds.
-        hits: Arrays found.
-        images: Images in the arrays found.
-        seconds: What computing those had taken.
+        hits: Arrays found computed.
+        images: Images read from arrays in all epochs, without the frozen layers running again.
+        seconds: What computing those had taken, epoch for epoch.
     """
 
     passes: list[dict[str, Any]] = field(default_factory=list)
@@ -75,7 +75,7 @@ class Activations:
         self._pixels = pixels
         self._pixels_id = pixels_id
         self._promises: dict[Path, _Promise] = {}
-        self._ready: set[Path] = set()
+        self._ready: dict[Path, float] = {}
         self.reuse = Reuse()
 
     def source(self, rows: NDArray[np.int64], tap: Tap, view: View | None = None) -> Source:
@@ -101,10 +101,13 @@ class Activations:
             StopTraining: What ``progress`` raised; nothing is left behind.
         """
         promise = self._promises.get(source.path)
-        if promise is None or source.path in self._ready:
+        if promise is None:
+            return
+        shape = self._shape(promise)
+        if source.path in self._ready:
+            self._count(shape[0], self._ready[source.path])
             return
         started = time.monotonic()
-        shape = self._shape(promise)
         flops = {cut.index: cut.flops for cut in self._info.cuts}
         tap, spent = promise.tap, 0
 
@@ -115,22 +118,25 @@ class Activations:
             self._backend.run(self._network, below, tap.cut, tap.pooling, path, progress)
 
         entry, computed = self._store.get(KIND, promise.key, shape, "float32", fill)
-        self._ready.add(source.path)
-        if computed:
-            self.reuse.passes.append(
-                {
-                    "cut": tap.cut,
-                    "pooling": tap.pooling,
-                    "view": promise.view.index if promise.view else None,
-                    "images": shape[0],
-                    "flops": spent,
-                    "seconds": round(time.monotonic() - started, 3),
-                }
-            )
-        else:
+        seconds = self._ready[source.path] = float(entry.meta["seconds"])
+        if not computed:
             self.reuse.hits += 1
-            self.reuse.images += shape[0]
-            self.reuse.seconds += float(entry.meta["seconds"])
+            self._count(shape[0], seconds)
+            return
+        self.reuse.passes.append(
+            {
+                "cut": tap.cut,
+                "pooling": tap.pooling,
+                "view": promise.view.index if promise.view else None,
+                "images": shape[0],
+                "flops": spent,
+                "seconds": round(time.monotonic() - started, 3),
+            }
+        )
+
+    def _count(self, images: int, seconds: float) -> None:
+        self.reuse.images += images
+        self.reuse.seconds += seconds
 
     def _shape(self, promise: _Promise) -> tuple[int, ...]:
         images = len(promise.rows)

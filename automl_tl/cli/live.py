@@ -82,8 +82,7 @@ class Dashboard:
             done, total = epoch.get("epoch", -1) + 1, epoch.get("epochs", 0)
             name = f"trial {running.number} {cell(running.facts.get('backbone'))}"
             if wide:
-                name = f"trial {running.number} {cell(running.facts.get('backbone'))}"
-                name += f", from {words.depth(running.facts)}"
+                name += f", {words.place(running.facts)}"
             if not epoch:
                 seconds = self.state.clock() - running.started
                 grid.add_row(name, _bar(0, 1, wide), f"starting  {format_duration(seconds)}")

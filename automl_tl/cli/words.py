@@ -23,6 +23,12 @@ def depth(trial: Facts) -> str:
     return "all" if at == 0 else f"{at}/{layers}"
 
 
+def place(trial: Facts) -> str:
+    """Return ``depth`` as it reads in a sentence."""
+    where = depth(trial)
+    return {"frozen": "frozen", "all": "fine-tune all"}.get(where, f"from {where}")
+
+
 def head(trial: Facts) -> str:
     """Return the hidden layers of a head: ``linear``, ``256``, ``256x2`` or ``256-64``."""
     layers, units = parameter(trial, "head_layers"), parameter(trial, "head_units")
@@ -95,10 +101,9 @@ def columns(metric: str, wide: bool) -> list[tuple[str, bool]]:
 
 def recipe(trial: Facts) -> str:
     """Return a trial's setup on one line."""
-    where = depth(trial)
     parts = [cell(trial.get("backbone"))]
-    if where != "-":
-        parts.append({"frozen": "frozen", "all": "fine-tune all"}.get(where, f"from {where}"))
+    if depth(trial) != "-":
+        parts.append(place(trial))
     if head(trial) != "-":
         parts.append(f"head {head(trial)}")
     if optimizer(trial) != "-":

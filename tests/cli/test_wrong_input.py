@@ -46,7 +46,7 @@ CASES = [
     ("search ./nowhere", "nowhere"),
     ("search dgits", "digits"),
     ("search empty", "empty"),
-    ("search digits --study a_file", "a_file"),
+    ("search digits --study ./a_file", "a_file"),
     ("search digits extra", "extra"),
     ("show", "Missing argument 'STUDY'"),
     ("show nothing", "There is no study 'nothing' in studies/"),
@@ -73,6 +73,7 @@ CASES = [
 ]
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(("command", "expected"), CASES, ids=[command for command, _ in CASES])
 def test_one_sentence_and_exit_code_2(cli, tmp_path: Path, command: str, expected: str) -> None:
     (tmp_path / "empty").mkdir()

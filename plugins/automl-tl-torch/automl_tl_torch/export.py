@@ -87,11 +87,13 @@ def write_archive(
         ExportError: When the network cannot be captured, or the file not be written.
     """
     buffer = io.BytesIO()
-    with _exporting("torch", "onnx or safetensors"):
-        sample = (_sample(image_size),)
-        program = torch.export.export(classifier, sample, dynamic_shapes=_any_batch(), strict=False)
-        torch.export.save(program, buffer, extra_files=dict(metadata))
+    sample = (_sample(image_size),)
     with written_aside(path) as aside:
+        with _exporting("torch", "onnx or safetensors"):
+            program = torch.export.export(
+                classifier, sample, dynamic_shapes=_any_batch(), strict=False
+            )
+            torch.export.save(program, buffer, extra_files=dict(metadata))
         aside.write_bytes(buffer.getbuffer())
     return digest(buffer.getvalue())
 

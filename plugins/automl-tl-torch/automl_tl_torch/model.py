@@ -139,7 +139,15 @@ def save_model(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Give a name beside ``path`` to write to; rename it to ``path`` when all went well."""
+    """Give a name beside ``path`` to write to; rename it to ``path`` when all went well.
+
+    Raises:
+        ExportError: When the folder does not exist or nothing can be written there.
+    """
+    if not path.parent.is_dir():
+        raise ExportError(
+            f"{path}: expected an existing folder, got {path.parent}; choose a folder that exists."
+        )
     aside = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
         yield aside
@@ -221,11 +229,11 @@ def _rebuild(
     spec = NetworkSpec(facts.backbone, facts.image_size, None, "random:0")
     try:
         built = network.build(spec, backbones(facts.backbone), device)
-    except AutoMLError as error:
+        head = HeadModule(facts.head, built.info.cuts[-1].shape, seed=0).to(device)
+    except (AutoMLError, TypeError, ValueError, RuntimeError) as error:
         raise ExportError(
             f"{name}: its network {facts.backbone} cannot be rebuilt ({error})"
         ) from error
-    head = HeadModule(facts.head, built.info.cuts[-1].shape, seed=0).to(device)
     return Classifier(built, head).eval().requires_grad_(False)
 
 

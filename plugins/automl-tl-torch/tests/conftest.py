@@ -27,12 +27,13 @@ def random_network(name: str, image_size: int, _weights: Path | None) -> torch.n
     """A network with random weights whose BatchNorm statistics fit, or its signal would vanish."""
     import torchvision
 
-    network = torchvision.models.get_model(name, weights=None)
+    network = torchvision.models.get_model(name, weights=None).eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None
+            module.train()
     with torch.no_grad():
-        network.train()(2 * torch.randn(16, 3, image_size, image_size))
+        network(2 * torch.randn(16, 3, image_size, image_size))
     return network.eval()
 
 

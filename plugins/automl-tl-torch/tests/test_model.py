@@ -169,6 +169,31 @@ def test_an_archive_that_carries_code_is_refused(trained, tmp_path):
     assert bomb.exists()
 
 
+def test_damaged_archives(trained, tmp_path):
+    shop, path, _ = trained
+    target = tmp_path / "model.pt2"
+    shop.backend.load(path).export("torch", target, shop.facts(shop.job()).metadata())
+    with zipfile.ZipFile(target) as file:
+        extra = next(name for name in file.namelist() if name.endswith("/automl_tl"))
+        facts = json.loads(file.read(extra))
+    extra = extra.partition("/")[2]
+    cases = [
+        ({CONFIG: "[]"}, "damaged or of another kind"),
+        ({CONFIG: '{"config": {}}'}, "not those of the network"),
+        ({"data/weights/weight_0": b"\x00" * 8}, "damaged or of another kind"),
+        ({extra: "{}"}, "its automl-tl metadata is damaged"),
+        ({extra: json.dumps(facts | {"image_size": "big"})}, "cannot be rebuilt"),
+        ({extra: json.dumps(facts | {"image_size": 2})}, "cannot be rebuilt"),
+    ]
+    for changes, message in cases:
+        with pytest.raises(ExportError, match=message):
+            opened(shop, rezip(target, changes))
+    cut_short = tmp_path / "short.pt2"
+    cut_short.write_bytes(target.read_bytes()[:-5000])
+    with pytest.raises(ExportError, match="damaged or of another kind"):
+        opened(shop, cut_short)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -204,7 +204,7 @@ def _probe(features: np.ndarray, labels: np.ndarray, seed: int) -> float:
 def test_pretraining_beats_random_weights_on_digits() -> None:
     """Lowest of five splits above the highest of 3 x 5 random ones; in the mean far above.
 
-    Measured: PRETRAINED against RANDOM.
+    Measured: mean 0.965, lowest 0.958, against mean 0.875, highest 0.905.
     """
     pixels, labels = _digits()
 
@@ -224,7 +224,7 @@ def test_pretraining_beats_random_weights_on_digits() -> None:
     print(f"pretrained {np.mean(pretrained):.4f} {np.round(pretrained, 4)}")
     print(f"random     {np.mean(random):.4f} {np.round(random, 4)}")
     assert min(pretrained) > max(random)
-    assert np.mean(pretrained) - np.mean(random) > 0.05
+    assert np.mean(pretrained) - np.mean(random) > 0.06
 
 
 def test_synthetic_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,7 @@ def save(network: nn.Module, path: Path) -> None:
     }
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(tensors, aside)
+    aside.chmod(0o644)  # safetensors makes files that only their owner can read
     aside.replace(path)
 
 
