@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from automl_tl.hookspecs import hookimpl
-from automl_tl.types import DatasetSpec, EngineSpec
+from automl_tl.specs import DatasetSpec, EngineSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from automl_tl.data.index import DataIndex
-    from automl_tl.types import Engine, WorkerSettings
+    from automl_tl.protocols import Engine
+    from automl_tl.specs import WorkerSettings
 
 
 def _digits(cache_directory: Path) -> DataIndex:

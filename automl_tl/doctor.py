@@ -23,7 +23,7 @@ from automl_tl.plugins import Plugins, get_plugins
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from automl_tl.types import BackendSpec
+    from automl_tl.specs import BackendSpec
 
 TIMEOUT = 120.0
 """Seconds that a backend gets to import its framework and list its devices."""

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from automl_tl.data.index import DataIndex, ImageItem
-    from automl_tl.types import DatasetSpec, Split
+    from automl_tl.specs import DatasetSpec
+    from automl_tl.types import Split
 
 
 def evaluate(

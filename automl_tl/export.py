@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from automl_tl.modelfile import ModelFacts
     from automl_tl.predict import Classifier
-    from automl_tl.types import Backend
+    from automl_tl.protocols import Backend
 
 TOLERANCE = 1e-3
 """Largest difference of a logit that is allowed, relative to the largest logit."""

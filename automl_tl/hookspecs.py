@@ -1,4 +1,4 @@
-"""The hooks. A plugin implements any of them and returns plain values of ``automl_tl.types``."""
+"""The hooks. A plugin implements any of them and returns plain values of ``automl_tl.specs``."""
 
 from __future__ import annotations
 

@@ -23,15 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from automl_tl.types import (
-        EpochReport,
-        NetworkInfo,
-        NetworkSpec,
-        Progress,
-        Source,
-        TrainFacts,
-        TrainJob,
-    )
+    from automl_tl.protocols import Progress
+    from automl_tl.types import EpochReport, NetworkInfo, NetworkSpec, Source, TrainFacts, TrainJob
 
 STEP_SECONDS = 0.1
 """Progress inside an epoch crosses the process boundary at most this often."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from automl_tl.cache.store import Store
     from automl_tl.host import BackendHost
     from automl_tl.space import Space, TrialSpec
-    from automl_tl.types import Backbone
+    from automl_tl.specs import Backbone
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +101,11 @@ def choose_backbones(
         wanted = {b.key: b for pattern in patterns for b in plugins.match(pattern)}
     else:
         wanted = _default_backbones(plugins.backbones, settings, small_images)
-    chosen: dict[str, str] = {}
     refused: list[str] = []
-    for key, backbone in sorted(wanted.items()):
-        try:
-            chosen[key] = _weights_file(backbone, settings.get(key), host)
-        except WeightsError as error:
-            if settings.get(key):
-                raise
-            refused.append(str(error))
+    chosen = _available(wanted, settings, host, refused)
+    if not chosen and not patterns:
+        shipped = {k: b for k, b in plugins.backbones.items() if k not in wanted and cached(b)}
+        chosen = _available(shipped, settings, host, refused)
     for sentence in refused:
         if chosen:
             tell(f"{sentence} The search goes on without it.")
@@ -158,6 +154,24 @@ def _network_info(facts: Mapping[str, Any]) -> NetworkInfo:
         features=facts["features"],
         version=facts["version"],
     )
+
+
+def _available(
+    wanted: Mapping[str, Backbone],
+    settings: Mapping[str, str],
+    host: Callable[[str], BackendHost],
+    refused: list[str],
+) -> dict[str, str]:
+    """Return the weights of the backbones that have any; the sentences go to ``refused``."""
+    chosen: dict[str, str] = {}
+    for key, backbone in sorted(wanted.items()):
+        try:
+            chosen[key] = _weights_file(backbone, settings.get(key), host)
+        except WeightsError as error:
+            if settings.get(key):
+                raise
+            refused.append(str(error))
+    return chosen
 
 
 def _default_backbones(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class OnnxModel:
-    """Implements ``automl_tl.types.Model`` for an ONNX file, except that it exports nothing.
+    """Implements ``automl_tl.protocols.Model`` for an ONNX file, except that it exports nothing.
 
     The input is uint8 RGB ``(N, S, S, 3)``, the output float ``(N, classes)``.
     """

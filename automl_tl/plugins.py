@@ -17,12 +17,12 @@ import pluggy
 
 from automl_tl import builtin, hookspecs
 from automl_tl.errors import PluginError, UsageError
-from automl_tl.types import Backbone, BackendSpec, DatasetSpec, EngineSpec
+from automl_tl.specs import Backbone, BackendSpec, DatasetSpec, EngineSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from automl_tl.types import FinishedTrial
+    from automl_tl.specs import FinishedTrial
 
 BUILTIN = "automl-tl"
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         """What ``Predictor`` asks of a model."""
 
         def logits(self, pixels: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.float32]:
-            """See ``automl_tl.types.Model``."""
+            """See ``automl_tl.protocols.Model``."""
 
 
 _JUNK = ("thumbs.db", "desktop.ini", "__macosx")

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 
 from automl_tl import metrics, storage
 from automl_tl.devices import devices_for
 from automl_tl.errors import StudyError
+from automl_tl.guard import Interrupts, alone
 from automl_tl.plugins import get_plugins
 from automl_tl.prepare import study_space
+from automl_tl.specs import WorkerSettings
 from automl_tl.storage import best_trials
 from automl_tl.study import SPLITS
-from automl_tl.types import WorkerSettings
 from automl_tl.worker import Setup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     import optuna
 
     from automl_tl.bounds import Bounds
     from automl_tl.cache.store import Store
     from automl_tl.networks import Networks
+    from automl_tl.protocols import Engine
     from automl_tl.study import StudyData, StudyDirectory
-    from automl_tl.types import Engine
 
     Listener = Callable[[Mapping[str, Any]], None]
 
@@ -73,7 +70,8 @@ class Search:
         self._tell = listener
         self._direction = metrics.DIRECTIONS[study.config.metric]
         self._reason: str | None = None
-        self._interrupts = 0
+        self._stopped_at: float | None = None
+        self._interrupts = Interrupts()
         self._busy: set[int] = set()
         self._idle: set[int] = set()
         self._deaths: Counter[int] = Counter()
@@ -89,7 +87,7 @@ class Search:
             StudyError: When another search is at work, or nothing can succeed.
         """
         spec = get_plugins().engine(engine)
-        with self._alone(), self._signals():
+        with alone(self._directory.path), self._interrupts:
             optuna_study = self._open()
             self._announce(optuna_study)
             devices = devices_for(workers, device)
@@ -112,7 +110,7 @@ class Search:
                 self._loop(crew, len(devices), optuna_study)
                 self._finish(crew, len(devices), optuna_study)
             finally:
-                crew.close(0.5 if self._interrupts > 1 else GRACE_SECONDS)
+                crew.close(0.5 if self._interrupts.count > 1 else GRACE_SECONDS)
                 storage.reap(optuna_study, "the search was stopped", exclusive=True)
             self._check_result(optuna_study)
         return self._reason or "finished"
@@ -175,7 +173,7 @@ class Search:
                 return
             if self._reason and self._overdue():
                 return
-            if self._interrupts > 1:
+            if self._interrupts.count > 1:
                 return
 
     def _hear(
@@ -277,7 +275,7 @@ class Search:
         return True
 
     def _watch_clock(self, crew: Engine) -> None:
-        if self._interrupts and self._reason is None:
+        if self._interrupts.count and self._reason is None:
             self._stop("interrupted")
         if time.monotonic() + self._reserve() >= self._bounds.deadline:
             self._stop("the time is up")
@@ -289,8 +287,6 @@ class Search:
         if self._stopped_at is None:
             return False
         return time.monotonic() - self._stopped_at > GRACE_SECONDS + STOP_SECONDS
-
-    _stopped_at: float | None = None
 
     def _stop(self, reason: str) -> None:
         if self._reason is None:
@@ -305,7 +301,7 @@ class Search:
     def _finish(self, crew: Engine, workers: int, study: optuna.Study) -> None:
         """Have the best trial's figures on the test split computed, unless they are known."""
         best = best_trials(study)
-        if not best or self._interrupts > 1:
+        if not best or self._interrupts.count > 1:
             return
         number = best[0].number
         result = self._directory.result()
@@ -318,7 +314,7 @@ class Search:
         crew.send(index, {"do": "test", "trial": number})
         self._tell({"event": "stage", "worker": index, "what": "test split", "done": 0, "total": 1})
         limit = min(self._bounds.deadline + GRACE_SECONDS, time.monotonic() + 3600)
-        while time.monotonic() < limit and self._interrupts < 2:
+        while time.monotonic() < limit and self._interrupts.count < 2:
             for speaker, message in crew.poll(0.2):
                 if message["event"] in {"warning", "stage"}:
                     self._tell({"worker": speaker, **message})
@@ -334,48 +330,6 @@ class Search:
 
     def _warn(self, text: str) -> None:
         self._tell({"event": "warning", "text": text})
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the study's lock: two supervisors of one journal would reap each other's trials."""
-        lock = FileLock(self._directory.path / "search.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise StudyError(
-                f"Another search is at work on {self._directory.path}: wait for it or stop it."
-            ) from None
-        except OSError as error:
-            raise StudyError(
-                f"The study {self._directory.path} cannot be written ({error.strerror})."
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Count interrupts: the first stops cleanly, the second at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        last = float("-inf")
-
-        def interrupted(number: int, frame: object) -> None:
-            nonlocal last
-            # Some senders signal a process twice, for itself and for its group.
-            if time.monotonic() - last > 1:
-                self._interrupts += 1
-            last = time.monotonic()
-
-        before = {s: signal.signal(s, interrupted) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _retried(trial: optuna.trial.FrozenTrial) -> bool:

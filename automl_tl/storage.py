@@ -161,7 +161,7 @@ def open_optuna(
 
     ``direction`` is ``minimize`` or ``maximize``.
 
-    The pruner is Optuna's median rule: after five finished trials, a trial stops when its figure is
+    The pruner is Optuna's median rule: after four finished trials, a trial stops when its figure is
     below the median of the others at the same epoch (Vizier, Golovin et al., 2017).
 
     Raises:
@@ -174,7 +174,7 @@ def open_optuna(
             study_name=name,
             direction=optuna.study.StudyDirection[direction.upper()],
             sampler=SeededSampler(seed),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_min_trials=3),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_min_trials=3),
             load_if_exists=True,
         )
     except Exception as error:  # see open_storage

@@ -13,13 +13,7 @@ from automl_tl.cache.activations import Activations, Reuse
 from automl_tl.errors import FinishTraining, TrialError
 from automl_tl.networks import describe
 from automl_tl.planner import Plan, Rates, Work, plan
-from automl_tl.types import (
-    Head,
-    PhaseSpec,
-    TrainFacts,
-    TrainJob,
-    View,
-)
+from automl_tl.types import Head, PhaseSpec, TrainFacts, TrainJob, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,9 +24,10 @@ if TYPE_CHECKING:
     from automl_tl.cache.store import Store
     from automl_tl.host import BackendHost
     from automl_tl.networks import Networks
+    from automl_tl.protocols import Trainer
     from automl_tl.space import TrialSpec
     from automl_tl.study import StudyData
-    from automl_tl.types import EpochReport, NetworkInfo, NetworkSpec, Source, Trainer
+    from automl_tl.types import EpochReport, NetworkInfo, NetworkSpec, Source
 
 
 @dataclass(slots=True)

@@ -1,100 +1,23 @@
-"""The boundary between the core and its plugins: plain, frozen, typed values and protocols.
+"""What the core and a backend tell each other: plain, frozen values, safe to send to a process.
 
-Everything here is safe to send to another process, except the callables of a ``Backbone``,
-a ``BackendSpec`` and a ``DatasetSpec``, which stay in the process that discovered them.
+What plugins announce is in ``automl_tl.specs``, what backends and engines do in
+``automl_tl.protocols``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from automl_tl.data.index import DataIndex
-
 Pooling = Literal["avg", "max", "flatten"]
 Phase = Literal["warm-up", "fine-tuning"]
 Split = Literal["train", "validation", "test"]
-
-
-@dataclass(frozen=True, slots=True)
-class Preprocess:
-    """How uint8 RGB pixels become a backbone's input: ``(x / 255 - mean) / std``.
-
-    Attributes:
-        mean: Per channel, in the range of ``x / 255``, in the order of ``channels``.
-        std: Per channel, likewise.
-        channels: ``bgr`` reverses the channels first (the Caffe networks).
-    """
-
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    channels: Literal["rgb", "bgr"] = "rgb"
-
-
-@dataclass(frozen=True, slots=True)
-class PretrainedWeights:
-    """Weights that a backbone is published with.
-
-    Attributes:
-        name: What ``--weights`` calls them, ``imagenet`` by convention.
-        path: Returns where the file lies or would lie once downloaded. Imports no framework.
-        url: Where it comes from; None for weights that ship with the plugin.
-        licence: Licence of the weights.
-    """
-
-    name: str
-    path: Callable[[], Path]
-    url: str | None = None
-    licence: str = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Backbone:
-    """A pretrained network without its classifier. All data but the loader.
-
-    Attributes:
-        name: Unique within its backend, as its framework spells it.
-        backend: Name of the backend that runs it.
-        load: ``load(weights)`` returns the framework's network *with* whatever classifier it has;
-            ``weights`` is the path of a weights file, or None for random ones (drawn from the
-            framework's global generator, which the backend seeds). Raises ``WeightsError``.
-        input_size: Side of the square input in pixels that the weights were trained for.
-        min_size: Smallest side that the network accepts.
-        fixed_size: The network takes ``input_size`` only.
-        preprocess: Normalisation, part of every exported graph.
-        parameters: Number of parameters, with the original classifier.
-        pretrained: Published weights, None when there are none.
-        licence: Licence of the architecture's code.
-        recommended: Searched when the user names no backbone.
-        small_images: Meant for images of at most 64 pixels a side.
-        facts: Whatever else is worth printing (``imagenet_accuracy``, ``gflops``, ...).
-    """
-
-    name: str
-    backend: str
-    load: Callable[[Path | None], Any]
-    input_size: int
-    parameters: int
-    min_size: int = 32
-    fixed_size: bool = False
-    preprocess: Preprocess = field(default_factory=Preprocess)
-    pretrained: PretrainedWeights | None = None
-    licence: str = "unknown"
-    recommended: bool = False
-    small_images: bool = False
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """``backend/name``."""
-        return f"{self.backend}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,23 +233,6 @@ class EpochReport:
     seconds: float
 
 
-class Progress(Protocol):
-    """What a backend calls while it works. All may raise ``StopTraining``; let it pass."""
-
-    def need(self, source: Source) -> None:
-        """Make sure that a source's array is complete; a trainer calls it before it first reads it.
-
-        Sources of a ``TrainJob`` are promises: the array may be computed only now, which calls
-        ``Backend.run`` from within this call.
-        """
-
-    def epoch(self, report: EpochReport) -> None:
-        """Report a finished epoch."""
-
-    def step(self, what: str, done: int, total: int) -> None:
-        """Report that ``done`` of ``total`` images of ``what`` are computed. Cheap to call."""
-
-
 @dataclass(frozen=True, slots=True)
 class TrainFacts:
     """What a trainer knows once it has run.
@@ -346,173 +252,3 @@ class TrainFacts:
     device: str
     precision: str
     notes: tuple[str, ...] = ()
-
-
-class Trainer(Protocol):
-    """Trains one job. Create it with ``Backend.trainer``."""
-
-    def run(self, progress: Progress) -> TrainFacts:
-        """Train to the end, or until ``progress`` raises."""
-
-    def facts(self) -> TrainFacts:
-        """What is known so far; also after ``run`` was left by an exception."""
-
-    def save(self, path: Path, metadata: Mapping[str, str]) -> None:
-        """Write the model as it was at the last reported epoch.
-
-        The file is safetensors with all tensors of the network and the head; ``metadata`` is
-        stored as it is. Works after ``run`` was left by ``FinishTraining`` too.
-        """
-
-
-class Model(Protocol):
-    """A trained model, opened from a file that ``Trainer.save`` or ``export`` wrote."""
-
-    def logits(self, pixels: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.float32]:
-        """Classify uint8 RGB ``(N, S, S, 3)``; returns ``(N, classes)``."""
-
-    def export(self, format: str, path: Path, metadata: Mapping[str, str]) -> None:
-        """Write the model in another format, to exactly ``path``, ``metadata`` inside."""
-
-
-class Backend(Protocol):
-    """Trains with one framework. Lives in a process of its own; see ``automl_tl.host``."""
-
-    def describe(self, network: NetworkSpec) -> NetworkInfo:
-        """List layers and cut points. Raises ``WeightsError`` or ``PluginError``."""
-
-    def download(self, backbone: str) -> Path:
-        """Fetch a backbone's published weights; raises ``WeightsError``, naming the file."""
-
-    def run(
-        self,
-        network: NetworkSpec,
-        source: Source,
-        cut: int,
-        pooling: Literal["avg", "max"] | None,
-        out: Path,
-        progress: Progress,
-    ) -> None:
-        """Compute the layers between ``source.cut`` and ``cut``, all frozen.
-
-        Fills the existing float32 ``.npy`` file ``out``: ``(n, *shape)`` with the shape of the
-        cut, or ``(n, features)`` with ``pooling``, which goes only with the last cut.
-        """
-
-    def trainer(self, job: TrainJob) -> Trainer:
-        """Prepare a trial."""
-
-    def load(self, path: Path) -> Model:
-        """Open a model file by its content. Raises ``ExportError``."""
-
-    def devices(self) -> list[str]:
-        """Devices of this machine, best first: ``cuda:0``, ``mps``, ``cpu``."""
-
-    def configure(self, device: str, threads: int) -> str:
-        """Choose the device (``auto`` or one of ``devices``) and the CPU threads; returns it."""
-
-
-@dataclass(frozen=True, slots=True)
-class BackendSpec:
-    """A framework.
-
-    Attributes:
-        name: First half of its backbones' keys.
-        load: Imports the framework and returns the backend.
-        formats: Export formats and their file suffixes; the first is the default.
-        packages: Distributions whose versions matter.
-        environment: Variables to set before the framework is imported.
-    """
-
-    name: str
-    load: Callable[[], Backend]
-    formats: Mapping[str, str]
-    packages: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetSpec:
-    """A named data source.
-
-    Attributes:
-        name: What a person types instead of a path.
-        load: Returns the index of its images; ``load(cache_directory)``.
-        description: One line.
-        licence: Licence of the data.
-    """
-
-    name: str
-    load: Callable[[Path], DataIndex]
-    description: str = ""
-    licence: str = "unknown"
-
-
-@runtime_checkable
-class Engine(Protocol):
-    """Starts workers and hands over what they say."""
-
-    def start(self, index: int) -> None:
-        """Start worker ``index``, or start it again."""
-
-    def poll(self, timeout: float) -> list[tuple[int, Mapping[str, Any]]]:
-        """Wait up to ``timeout`` seconds for messages; a dead worker says ``{"event": "died"}``."""
-
-    def send(self, index: int, message: Mapping[str, Any]) -> None:
-        """Send a message to a worker; does nothing when it is dead."""
-
-    def close(self, grace: float) -> None:
-        """End all workers, after ``grace`` seconds by force."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """What an engine needs to start the workers of a search.
-
-    Attributes:
-        directory: The study directory.
-        devices: One a worker.
-        threads: CPU threads a worker.
-        setup: Returns the first message for a worker, by its index; to be sent as it is.
-    """
-
-    directory: Path
-    devices: tuple[str, ...]
-    threads: int
-    setup: Callable[[int], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSpec:
-    """A way to start workers.
-
-    Attributes:
-        name: What ``--engine`` calls it.
-        create: Makes the engine for one search.
-    """
-
-    name: str
-    create: Callable[[WorkerSettings], Engine]
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedTrial:
-    """What observers are told.
-
-    Attributes:
-        study: Name of the study.
-        directory: The study directory.
-        number: Of the trial.
-        state: ``complete``, ``pruned`` or ``failed``.
-        value: The study's metric, None unless it is known.
-        params: Sampled parameters.
-        attributes: Everything else that is recorded of the trial.
-    """
-
-    study: str
-    directory: Path
-    number: int
-    state: str
-    value: float | None
-    params: Mapping[str, Any]
-    attributes: Mapping[str, Any]

@@ -21,9 +21,9 @@ from automl_tl.ipc import Channel, parent_channel
 from automl_tl.plugins import get_plugins
 from automl_tl.prepare import study_space
 from automl_tl.recipe import model_facts
+from automl_tl.specs import FinishedTrial
 from automl_tl.study import KEEP_MODELS, StudyDirectory
 from automl_tl.trial import Hooks, TrialRunner, evaluate_test
-from automl_tl.types import FinishedTrial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

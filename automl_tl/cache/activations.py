@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from automl_tl.cache.store import Store
     from automl_tl.planner import Tap
-    from automl_tl.types import Backend, NetworkInfo, NetworkSpec, Progress, View
+    from automl_tl.protocols import Backend, Progress
+    from automl_tl.types import NetworkInfo, NetworkSpec, View
 
 KIND = "activations"
 

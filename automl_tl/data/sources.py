@@ -21,7 +21,8 @@ from automl_tl.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from automl_tl.types import DatasetSpec, Split
+    from automl_tl.specs import DatasetSpec
+    from automl_tl.types import Split
 
 _JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 _EXPECTED = (

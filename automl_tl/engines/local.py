@@ -12,11 +12,11 @@ from automl_tl.ipc import Child
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from automl_tl.types import WorkerSettings
+    from automl_tl.specs import WorkerSettings
 
 
 class LocalEngine:
-    """Starts one process a worker and merges what they say. See ``types.Engine``.
+    """Starts one process a worker and merges what they say. See ``protocols.Engine``.
 
     Args:
         settings: What every worker is told.

@@ -12,7 +12,7 @@ import pytest
 
 from automl_tl.data.sources import folder, open_data
 from automl_tl.errors import DataError
-from automl_tl.types import DatasetSpec
+from automl_tl.specs import DatasetSpec
 
 if TYPE_CHECKING:
     from automl_tl.data.index import DataIndex

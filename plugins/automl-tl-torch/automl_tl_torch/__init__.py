@@ -1,0 +1,1 @@
+"""PyTorch backend and torchvision backbones for automl-tl."""

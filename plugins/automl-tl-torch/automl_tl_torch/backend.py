@@ -14,20 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from automl_tl.types import (
-        Backbone,
-        Model,
-        NetworkInfo,
-        NetworkSpec,
-        Progress,
-        Source,
-        Trainer,
-        TrainJob,
-    )
+    from automl_tl.protocols import Model, Progress, Trainer
+    from automl_tl.specs import Backbone
+    from automl_tl.types import NetworkInfo, NetworkSpec, Source, TrainJob
 
 
 class TorchBackend:
-    """Trains with PyTorch; implements ``automl_tl.types.Backend``.
+    """Trains with PyTorch; implements ``automl_tl.protocols.Backend``.
 
     The last network is kept, so that consecutive calls with the same ``NetworkSpec`` build it
     once. Its weights are never trained: a trial that fine-tunes gets a copy.

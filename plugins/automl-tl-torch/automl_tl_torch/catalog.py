@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl_tl.errors import PluginError
-from automl_tl.types import Backbone, Preprocess, PretrainedWeights
+from automl_tl.specs import Backbone, Preprocess, PretrainedWeights
 from automl_tl_torch.weights import checkpoint_path, load_into
 
 if TYPE_CHECKING:

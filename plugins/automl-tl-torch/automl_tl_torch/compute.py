@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from automl_tl.types import Progress, Source
+    from automl_tl.protocols import Progress
+    from automl_tl.types import Source
     from automl_tl_torch.network import Network
 
 # Values alive at once in a block, beside the largest one at a cut: measured on the networks whose
@@ -38,7 +39,7 @@ def run(
     out: Path,
     progress: Progress,
 ) -> None:
-    """Fill ``out`` with the tensors at ``cut``; see ``automl_tl.types.Backend.run``.
+    """Fill ``out`` with the tensors at ``cut``; see ``automl_tl.protocols.Backend.run``.
 
     Computes in full float32 on every device. When a batch does not fit on the device, it is
     halved.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from automl_tl.types import Backbone
+    from automl_tl.specs import Backbone
     from automl_tl_torch.network import Network
 
 
@@ -54,7 +54,7 @@ class Classifier(nn.Module):
 
 
 class TorchModel:
-    """A trained model in memory; implements ``automl_tl.types.Model``.
+    """A trained model in memory; implements ``automl_tl.protocols.Model``.
 
     Args:
         program: Maps uint8 ``(N, S, S, 3)`` to float32 logits ``(N, classes)``, in evaluation

@@ -17,7 +17,8 @@ from automl_tl_torch import graph as graphs
 from automl_tl_torch.device import memory_format
 
 if TYPE_CHECKING:
-    from automl_tl.types import Backbone, NetworkSpec, Preprocess
+    from automl_tl.specs import Backbone, Preprocess
+    from automl_tl.types import NetworkSpec
 
 
 class Normalize(nn.Module):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from automl_tl.hookspecs import hookimpl
-from automl_tl.types import BackendSpec
+from automl_tl.specs import BackendSpec
 
 if TYPE_CHECKING:
-    from automl_tl.types import Backbone
+    from automl_tl.specs import Backbone
     from automl_tl_torch.backend import TorchBackend
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from automl_tl.errors import WeightsError
-from automl_tl.types import Backbone, Preprocess, PretrainedWeights
+from automl_tl.specs import Backbone, Preprocess, PretrainedWeights
 
 if TYPE_CHECKING:
     from automl_tl_torch.tiny_network import Tiny

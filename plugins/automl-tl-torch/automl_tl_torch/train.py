@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from automl_tl.types import Phase, PhaseSpec, Progress, Source, TrainJob
+    from automl_tl.protocols import Progress
+    from automl_tl.types import Phase, PhaseSpec, Source, TrainJob
     from automl_tl_torch.network import Network
 
 _EVALUATION_BATCH = 64
@@ -51,7 +52,7 @@ class _Plan:
 
 
 class TorchTrainer:
-    """Trains a ``TrainJob``; implements ``automl_tl.types.Trainer``.
+    """Trains a ``TrainJob``; implements ``automl_tl.protocols.Trainer``.
 
     Shuffling, dropout and augmentation are keyed by (seed, phase, epoch), and frozen layers draw
     nothing, so that training from stored activations and from pixels is the same computation; on

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from automl_tl.types import Backbone
+    from automl_tl.specs import Backbone
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from automl_tl.modelfile import ModelFacts
-from automl_tl.types import Backbone, Head, NetworkSpec, PhaseSpec, Source, TrainJob, View
+from automl_tl.specs import Backbone
+from automl_tl.types import Head, NetworkSpec, PhaseSpec, Source, TrainJob, View
 from automl_tl_torch.backend import TorchBackend
 from automl_tl_torch.tiny import tiny_backbone
 

@@ -8,7 +8,7 @@ import torch
 
 from automl_tl.augment import draw
 from automl_tl.errors import FinishTraining, PluginError, TrialError, UsageError
-from automl_tl.types import Backend, EpochReport, NetworkSpec, Source, View
+from automl_tl.types import EpochReport, NetworkSpec, Source, View
 from automl_tl_torch import augment, compute
 from automl_tl_torch.backend import TorchBackend
 from automl_tl_torch.catalog import torchvision_backbones
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from automl_tl.protocols import Backend
 
 CATALOG = {backbone.key: backbone for backbone in torchvision_backbones()}
 SPEC = NetworkSpec("torch/squeezenet1_1", 64, None, "random:0")

@@ -9,7 +9,8 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from automl_tl.errors import PluginError
-from automl_tl.types import Backbone, NetworkSpec
+from automl_tl.specs import Backbone
+from automl_tl.types import NetworkSpec
 from automl_tl_torch import graph as graphs
 from automl_tl_torch.catalog import torchvision_backbones
 from automl_tl_torch.network import Network, build

@@ -11,7 +11,8 @@ from torchvision import models
 from torchvision.transforms._presets import ImageClassification
 
 from automl_tl.errors import PluginError, UsageError
-from automl_tl.types import Backbone, NetworkSpec, Preprocess
+from automl_tl.specs import Backbone, Preprocess
+from automl_tl.types import NetworkSpec
 from automl_tl_torch.catalog import torchvision_backbones
 from automl_tl_torch.network import Network, Normalize, build
 

@@ -1,0 +1,68 @@
+"""What guards a search: the study's lock, and the signals that end it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from automl_tl.errors import StudyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Hold a study's lock: two supervisors of one study would reap each other's trials.
+
+    Raises:
+        StudyError: When another search holds it, or the directory cannot be written.
+    """
+    lock = FileLock(directory / "search.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StudyError(
+            f"Another search is at work on {directory}: wait for it or stop it."
+        ) from None
+    except OSError as error:
+        raise StudyError(f"The study {directory} cannot be written ({error.strerror}).") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Interrupts:
+    """Counts SIGINT and SIGTERM while it is entered, in the main thread.
+
+    Attributes:
+        count: The first asks to stop cleanly, the second to stop at once.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._last = float("-inf")
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._interrupted)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _interrupted(self, number: int, frame: object) -> None:
+        # Some senders signal a process twice, for itself and for its group.
+        if time.monotonic() - self._last > 1:
+            self.count += 1
+        self._last = time.monotonic()

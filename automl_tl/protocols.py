@@ -1,0 +1,111 @@
+"""What backends and engines do, as protocols: a plugin's classes need not inherit from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from automl_tl.types import EpochReport, NetworkInfo, NetworkSpec, Source, TrainFacts, TrainJob
+
+
+class Progress(Protocol):
+    """What a backend calls while it works. All may raise ``StopTraining``; let it pass."""
+
+    def need(self, source: Source) -> None:
+        """Make sure that a source's array is complete; a trainer calls it before it first reads it.
+
+        Sources of a ``TrainJob`` are promises: the array may be computed only now, which calls
+        ``Backend.run`` from within this call.
+        """
+
+    def epoch(self, report: EpochReport) -> None:
+        """Report a finished epoch."""
+
+    def step(self, what: str, done: int, total: int) -> None:
+        """Report that ``done`` of ``total`` images of ``what`` are computed. Cheap to call."""
+
+
+class Trainer(Protocol):
+    """Trains one job. Create it with ``Backend.trainer``."""
+
+    def run(self, progress: Progress) -> TrainFacts:
+        """Train to the end, or until ``progress`` raises."""
+
+    def facts(self) -> TrainFacts:
+        """What is known so far; also after ``run`` was left by an exception."""
+
+    def save(self, path: Path, metadata: Mapping[str, str]) -> None:
+        """Write the model as it was at the last reported epoch.
+
+        The file is safetensors with all tensors of the network and the head; ``metadata`` is
+        stored as it is. Works after ``run`` was left by ``FinishTraining`` too.
+        """
+
+
+class Model(Protocol):
+    """A trained model, opened from a file that ``Trainer.save`` or ``export`` wrote."""
+
+    def logits(self, pixels: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.float32]:
+        """Classify uint8 RGB ``(N, S, S, 3)``; returns ``(N, classes)``."""
+
+    def export(self, format: str, path: Path, metadata: Mapping[str, str]) -> None:
+        """Write the model in another format, to exactly ``path``, ``metadata`` inside."""
+
+
+class Backend(Protocol):
+    """Trains with one framework. Lives in a process of its own; see ``automl_tl.host``."""
+
+    def describe(self, network: NetworkSpec) -> NetworkInfo:
+        """List layers and cut points. Raises ``WeightsError`` or ``PluginError``."""
+
+    def download(self, backbone: str) -> Path:
+        """Fetch a backbone's published weights; raises ``WeightsError``, naming the file."""
+
+    def run(
+        self,
+        network: NetworkSpec,
+        source: Source,
+        cut: int,
+        pooling: Literal["avg", "max"] | None,
+        out: Path,
+        progress: Progress,
+    ) -> None:
+        """Compute the layers between ``source.cut`` and ``cut``, all frozen.
+
+        Fills the existing float32 ``.npy`` file ``out``: ``(n, *shape)`` with the shape of the
+        cut, or ``(n, features)`` with ``pooling``, which goes only with the last cut.
+        """
+
+    def trainer(self, job: TrainJob) -> Trainer:
+        """Prepare a trial."""
+
+    def load(self, path: Path) -> Model:
+        """Open a model file by its content. Raises ``ExportError``."""
+
+    def devices(self) -> list[str]:
+        """Devices of this machine, best first: ``cuda:0``, ``mps``, ``cpu``."""
+
+    def configure(self, device: str, threads: int) -> str:
+        """Choose the device (``auto`` or one of ``devices``) and the CPU threads; returns it."""
+
+
+class Engine(Protocol):
+    """Starts workers and hands over what they say."""
+
+    def start(self, index: int) -> None:
+        """Start worker ``index``, or start it again."""
+
+    def poll(self, timeout: float) -> list[tuple[int, Mapping[str, Any]]]:
+        """Wait up to ``timeout`` seconds for messages; a dead worker says ``{"event": "died"}``."""
+
+    def send(self, index: int, message: Mapping[str, Any]) -> None:
+        """Send a message to a worker; does nothing when it is dead."""
+
+    def close(self, grace: float) -> None:
+        """End all workers, after ``grace`` seconds by force."""

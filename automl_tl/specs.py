@@ -1,0 +1,176 @@
+"""What plugins announce: plain, frozen values whose only code is a loader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from automl_tl.data.index import DataIndex
+    from automl_tl.protocols import Backend, Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """How uint8 RGB pixels become a backbone's input: ``(x / 255 - mean) / std``.
+
+    Attributes:
+        mean: Per channel, in the range of ``x / 255``, in the order of ``channels``.
+        std: Per channel, likewise.
+        channels: ``bgr`` reverses the channels first (the Caffe networks).
+    """
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    channels: Literal["rgb", "bgr"] = "rgb"
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainedWeights:
+    """Weights that a backbone is published with.
+
+    Attributes:
+        name: What ``--weights`` calls them, ``imagenet`` by convention.
+        path: Returns where the file lies or would lie once downloaded. Imports no framework.
+        url: Where it comes from; None for weights that ship with the plugin.
+        licence: Licence of the weights.
+    """
+
+    name: str
+    path: Callable[[], Path]
+    url: str | None = None
+    licence: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A pretrained network without its classifier. All data but the loader.
+
+    Attributes:
+        name: Unique within its backend, as its framework spells it.
+        backend: Name of the backend that runs it.
+        load: ``load(weights)`` returns the framework's network *with* whatever classifier it has;
+            ``weights`` is the path of a weights file, or None for random ones (drawn from the
+            framework's global generator, which the backend seeds). Raises ``WeightsError``.
+        input_size: Side of the square input in pixels that the weights were trained for.
+        min_size: Smallest side that the network accepts.
+        fixed_size: The network takes ``input_size`` only.
+        preprocess: Normalisation, part of every exported graph.
+        parameters: Number of parameters, with the original classifier.
+        pretrained: Published weights, None when there are none.
+        licence: Licence of the architecture's code.
+        recommended: Searched when the user names no backbone.
+        small_images: Meant for images of at most 64 pixels a side.
+        facts: Whatever else is worth printing (``imagenet_accuracy``, ``gflops``, ...).
+    """
+
+    name: str
+    backend: str
+    load: Callable[[Path | None], Any]
+    input_size: int
+    parameters: int
+    min_size: int = 32
+    fixed_size: bool = False
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    pretrained: PretrainedWeights | None = None
+    licence: str = "unknown"
+    recommended: bool = False
+    small_images: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """``backend/name``."""
+        return f"{self.backend}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """A framework.
+
+    Attributes:
+        name: First half of its backbones' keys.
+        load: Imports the framework and returns the backend.
+        formats: Export formats and their file suffixes; the first is the default.
+        packages: Distributions whose versions matter.
+        environment: Variables to set before the framework is imported.
+    """
+
+    name: str
+    load: Callable[[], Backend]
+    formats: Mapping[str, str]
+    packages: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSpec:
+    """A named data source.
+
+    Attributes:
+        name: What a person types instead of a path.
+        load: Returns the index of its images; ``load(cache_directory)``.
+        description: One line.
+        licence: Licence of the data.
+    """
+
+    name: str
+    load: Callable[[Path], DataIndex]
+    description: str = ""
+    licence: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What an engine needs to start the workers of a search.
+
+    Attributes:
+        directory: The study directory.
+        devices: One a worker.
+        threads: CPU threads a worker.
+        setup: Returns the first message for a worker, by its index; to be sent as it is.
+    """
+
+    directory: Path
+    devices: tuple[str, ...]
+    threads: int
+    setup: Callable[[int], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """A way to start workers.
+
+    Attributes:
+        name: What ``--engine`` calls it.
+        create: Makes the engine for one search.
+    """
+
+    name: str
+    create: Callable[[WorkerSettings], Engine]
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedTrial:
+    """What observers are told.
+
+    Attributes:
+        study: Name of the study.
+        directory: The study directory.
+        number: Of the trial.
+        state: ``complete``, ``pruned`` or ``failed``.
+        value: The study's metric, None unless it is known.
+        params: Sampled parameters.
+        attributes: Everything else that is recorded of the trial.
+    """
+
+    study: str
+    directory: Path
+    number: int
+    state: str
+    value: float | None
+    params: Mapping[str, Any]
+    attributes: Mapping[str, Any]
