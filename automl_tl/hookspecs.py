@@ -9,7 +9,7 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from automl_tl.types import Backbone, BackendSpec, DatasetSpec, EngineSpec, FinishedTrial
+    from automl_tl.specs import Backbone, BackendSpec, DatasetSpec, EngineSpec, FinishedTrial
 
 PROJECT = "automl_tl"
 
