@@ -101,18 +101,22 @@ def choose_backbones(
         wanted = {b.key: b for pattern in patterns for b in plugins.match(pattern)}
     else:
         wanted = _default_backbones(plugins.backbones, settings, small_images)
-    refused: list[str] = []
+    refused: dict[str, str] = {}
     chosen = _available(wanted, settings, host, refused)
     if not chosen and not patterns:
         shipped = {k: b for k, b in plugins.backbones.items() if k not in wanted and cached(b)}
         chosen = _available(shipped, settings, host, refused)
-    for sentence in refused:
         if chosen:
+            tell(f"Only {', '.join(chosen)} is left, which suits images of at most 64 pixels.")
+    if chosen and len(refused) > 1 and not patterns:
+        tell(_left_out([plugins.backbones[key] for key in refused]))
+    elif chosen:
+        for sentence in refused.values():
             tell(f"{sentence} The search goes on without it.")
     if not chosen:
         if not refused:
             raise UsageError("No backbone is installed: install a plugin, such as automl-tl-torch.")
-        raise WeightsError(refused[0])
+        raise WeightsError(next(iter(refused.values())))
     return chosen
 
 
@@ -160,7 +164,7 @@ def _available(
     wanted: Mapping[str, Backbone],
     settings: Mapping[str, str],
     host: Callable[[str], BackendHost],
-    refused: list[str],
+    refused: dict[str, str],
 ) -> dict[str, str]:
     """Return the weights of the backbones that have any; the sentences go to ``refused``."""
     chosen: dict[str, str] = {}
@@ -170,8 +174,20 @@ def _available(
         except WeightsError as error:
             if settings.get(key):
                 raise
-            refused.append(str(error))
+            refused[key] = str(error)
     return chosen
+
+
+def _left_out(backbones: Sequence[Backbone]) -> str:
+    """Name the weights files that are missing, in one sentence."""
+    paths = {b.key: b.pretrained.path() for b in backbones if b.pretrained}
+    files = ", ".join(f"{key} ({path.name})" for key, path in paths.items())
+    folders = " or ".join(sorted({str(path.parent) for path in paths.values()}))
+    return (
+        f"{len(backbones)} recommended backbones are left out, because their weights are not here "
+        f"and cannot be downloaded: {files}; put these files into {folders}, or give them with "
+        "--weights KEY=PATH."
+    )
 
 
 def _default_backbones(

@@ -70,6 +70,7 @@ class Search:
         self._tell = listener
         self._direction = metrics.DIRECTIONS[study.config.metric]
         self._reason: str | None = None
+        self._fatal: str | None = None
         self._stopped_at: float | None = None
         self._interrupts = Interrupts()
         self._busy: set[int] = set()
@@ -192,8 +193,8 @@ class Search:
             self._deaths[index] = 0
             self._trial_finished(index, message)
         elif event == "fatal":
-            self._stop(message["reason"])
-            self._failures += [message["reason"]] * MAX_FAILURES
+            self._fatal = str(message["reason"])
+            self._stop(self._fatal)
         elif event == "died":
             self._busy.discard(index)
             self._idle.discard(index)
@@ -249,7 +250,9 @@ class Search:
         if self._reason or self._deaths[index] >= MAX_DEATHS:
             running.discard(index)
             if not running and self._reason is None:
-                self._failures += [f"the workers keep dying ({reason})"] * MAX_FAILURES
+                self._fatal = (
+                    f"The workers keep dying ({reason}): see {self._directory.log(index)}."
+                )
                 self._stop("the workers keep dying")
         else:
             crew.start(index)
@@ -323,6 +326,8 @@ class Search:
         self._warn("The test split was not evaluated in time; `automl-tl resume` does it.")
 
     def _check_result(self, study: optuna.Study) -> None:
+        if self._fatal:
+            raise StudyError(self._fatal)
         if best_trials(study) or not self._failures:
             return
         reason, _count = Counter(self._failures).most_common(1)[0]

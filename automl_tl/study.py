@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import tempfile
 import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -258,20 +260,22 @@ def check_free(path: Path) -> None:
     Raises:
         StudyError: When something is there, or it cannot be written.
     """
-    import os
-
     if path.is_file():
         raise StudyError(f"Expected a directory for the study, got the file {path}.")
     if (path / CONFIG).exists():
         raise StudyError(
-            f"There is a study in {path} already: continue it with `automl-tl resume "
-            f"{path.name}`, or choose another name with --study."
+            f"There is a study in {path} already: continue it with `automl-tl resume`, or choose "
+            "another name with --study."
         )
     parent = next(folder for folder in (path, *path.parents) if folder.exists())
     if not parent.is_dir():
         raise StudyError(f"Expected a directory for the study, but {parent} is a file.")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise StudyError(f"The study directory {path} cannot be written: {parent} is read-only.")
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".automl-tl-", dir=parent))
+    except OSError as error:
+        raise StudyError(
+            f"The study directory {path} cannot be written: {parent} refuses ({error.strerror})."
+        ) from None
 
 
 def _split(text: str) -> Split | None:

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from automl_tl import metrics, storage
 from automl_tl.cache.store import Store
-from automl_tl.errors import AutoMLError, FinishTraining, PruneTraining
+from automl_tl.errors import AutoMLError, FinishTraining, PruneTraining, UsageError
 from automl_tl.files import write_json
 from automl_tl.host import BackendHost
 from automl_tl.ipc import Channel, parent_channel
@@ -138,10 +138,10 @@ class Worker:
         except PruneTraining:
             state = TrialState.PRUNED
             value = facts.get("last_value")
-        except (FinishTraining, AutoMLError) as error:
+        except (UsageError, optuna.exceptions.OptunaError):
+            raise  # no other trial would fare better
+        except AutoMLError as error:
             facts["reason"] = str(error)
-        except optuna.exceptions.OptunaError:
-            raise
         except Exception as error:  # a bug must not end the study
             traceback.print_exc()
             facts["reason"] = f"{type(error).__name__}: {error}"
