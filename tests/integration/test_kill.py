@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import tree
+from tests.commandline import tree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.integration.conftest import CommandLine
+    from tests.commandline import CommandLine
 
 KILLS = 10
 TRIALS = 60

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.integration.conftest import CLASSES, tree
+from tests.commandline import tree
+from tests.conftest import CLASSES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.integration.conftest import CommandLine
+    from tests.commandline import CommandLine
 
 QUICK = ("--backbone", "torch/tiny", "--set", "epochs=2..4", "--set", "warmup_epochs=2")
 LONG = ("--backbone", "torch/tiny", "--set", "epochs=500", "--set", "depth=1")
@@ -133,6 +134,22 @@ def test_a_study_where_nothing_can_succeed_says_why(
     )
     assert sentence in err
     assert "Traceback" not in err
+
+
+def test_a_trial_that_was_tried_before_is_not_computed_again(
+    cli: CommandLine, photos: Path
+) -> None:
+    fixed = ("depth=0", "head_units=[]", "dropout=0", "optimizer=adam", "learning_rate=0.01")
+    more = ("weight_decay=0", "batch_size=16", "label_smoothing=0", "epochs=3")
+    settings = [part for setting in (*fixed, *more) for part in ("--set", setting)]
+    command = ("--backbone", "torch/tiny", "--study", "s", "--trials", "3", *settings)
+    cli.run("search", str(photos), *command)
+    first, second, third = cli.show("s")["trials"]
+    assert first["notes"] == []
+    assert second["notes"] == third["notes"]
+    assert second["notes"] == ["the same trial as 0, whose figures it takes over"]
+    assert first["value"] == second["value"] == third["value"]
+    assert cli.show("s")["best"]["trial"] == 0
 
 
 def _wait_for_line(process, word: str) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil
 import pytest
 from PIL import Image, ImageDraw
+
+from tests.commandline import CommandLine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,40 +50,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-class CommandLine:
-    """Runs ``automl-tl`` as a user does."""
-
-    def __init__(self, folder: Path, cache: Path) -> None:
-        self.folder = folder
-        self._environment = {**os.environ, "AUTOML_TL_CACHE": str(cache), "NO_COLOR": "1"}
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "automl_tl", *arguments],
-            cwd=self.folder,
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: str, code: int = 0) -> str:
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
-        return out if code == 0 else err
-
-    def show(self, study: str) -> dict[str, Any]:
-        facts: dict[str, Any] = json.loads(self.run("show", study, "--json"))
-        return facts
-
-
 @pytest.fixture
 def cli(tmp_path: Path, cache: Path) -> CommandLine:
     return CommandLine(tmp_path, cache)
-
-
-def tree(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return a process and everything it started."""
-    root = psutil.Process(process.pid)
-    return [root, *root.children(recursive=True)]

@@ -1,0 +1,56 @@
+"""Runs the real command line, as a user does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class CommandLine:
+    """Runs ``automl-tl`` as a user does."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self.folder = folder
+        self._environment = {**os.environ, "AUTOML_TL_CACHE": str(cache), "NO_COLOR": "1"}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return self._start("-m", "automl_tl", *arguments)
+
+    def python(self, *arguments: str) -> str:
+        return self._finish(self._start(*arguments), 0)
+
+    def _start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        return self._finish(self.start(*arguments), code)
+
+    def _finish(self, process: subprocess.Popen[str], code: int) -> str:
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
+        return out if code == 0 else err
+
+    def show(self, study: str) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads(self.run("show", study, "--json"))
+        return facts
+
+
+def tree(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return a process and everything it started."""
+    root = psutil.Process(process.pid)
+    return [root, *root.children(recursive=True)]

@@ -1,0 +1,197 @@
+"""The backend in its own process, with the real PyTorch plugin."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+import pytest
+
+from automl_tl.cache.activations import Activations
+from automl_tl.cache.store import Store
+from automl_tl.errors import FinishTraining, TrialError, UsageError
+from automl_tl.host import BackendHost
+from automl_tl.networks import describe, network_spec
+from automl_tl.planner import Tap
+from automl_tl.plugins import get_plugins
+from automl_tl.types import Head, NetworkInfo, NetworkSpec, PhaseSpec, Source, TrainJob, View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from automl_tl.types import EpochReport
+
+
+class Recorder:
+    """Keeps promises and collects reports; may stop."""
+
+    def __init__(self, activations: Activations, stop_at: int | None = None) -> None:
+        self.activations = activations
+        self.reports: list[EpochReport] = []
+        self.steps: list[tuple[str, int, int]] = []
+        self.stop_at = stop_at
+
+    def need(self, source: Source) -> None:
+        self.activations.ensure(source, self)
+
+    def epoch(self, report: EpochReport) -> None:
+        self.reports.append(report)
+        if len(self.reports) == self.stop_at:
+            raise FinishTraining("enough")
+
+    def step(self, what: str, done: int, total: int) -> None:
+        self.steps.append((what, done, total))
+
+
+class Workshop:
+    """A network, pixels, a cache and a host."""
+
+    def __init__(self, folder: Path, host: BackendHost) -> None:
+        self.host = host
+        self.store = Store(folder / "cache")
+        backbone = get_plugins().backbone("torch/tiny")
+        assert backbone.pretrained is not None
+        weights = str(backbone.pretrained.path())
+        self.network: NetworkSpec = network_spec(backbone, weights, 32, 0, self.store)
+        self.info: NetworkInfo = describe(self.network, host, self.store)
+        self.pixels = folder / "pixels.npy"
+        random = np.random.default_rng(0)
+        np.save(self.pixels, random.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8))
+        self.activations = self.open()
+
+    def open(self) -> Activations:
+        return Activations(
+            self.store, self.host, self.network, self.info, self.pixels, "test-pixels"
+        )
+
+    def job(self, cut: int, views: int = 0) -> TrainJob:
+        rows = np.arange(60)
+        train, validation = rows[:40], rows[40:]
+        drawn = [View(0.5, 0, index) for index in range(views)] or [None]
+        last = Tap(len(self.info.layers), "avg")
+        return TrainJob(
+            network=self.network,
+            info=self.info,
+            head=Head(classes=3),
+            fine_tune_at=cut,
+            warmup=PhaseSpec(1, 1e-2),
+            fine_tuning=PhaseSpec(2, 1e-3),
+            optimizer="adam",
+            schedule="cosine",
+            weight_decay=0.0,
+            batch_size=16,
+            label_smoothing=0.0,
+            class_weights=None,
+            seed=0,
+            train_labels=rows[:40] % 3,
+            head_train=self.activations.source(train, last),
+            head_validation=self.activations.source(validation, last),
+            tune_train=tuple(self.activations.source(train, Tap(cut), view) for view in drawn),
+            tune_validation=self.activations.source(validation, Tap(cut)),
+        )
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    with BackendHost("torch", device="cpu", threads=1) as host:
+        yield Workshop(tmp_path_factory.mktemp("host"), host)
+
+
+def test_describe_is_asked_once(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> None:
+        raise AssertionError("the backend was asked again")
+
+    monkeypatch.setattr(workshop.host, "describe", forbidden)
+    again = describe(workshop.network, workshop.host, workshop.store)
+    assert again == workshop.info
+    assert again.cuts[0].shape == (32, 32, 3)
+    assert again.cuts[-1].index == len(again.layers)
+
+
+def test_sources_are_filled_when_their_epoch_begins(workshop: Workshop) -> None:
+    cut = workshop.info.cuts[len(workshop.info.cuts) // 2].index
+    job = workshop.job(cut, views=2)
+    recorder = Recorder(workshop.activations, stop_at=2)
+    trainer = workshop.host.trainer(job)
+    with pytest.raises(FinishTraining, match="enough"):
+        trainer.run(recorder)
+    assert job.tune_train[0].path.exists()
+    assert not job.tune_train[1].path.exists(), "a view was computed that no epoch saw"
+    assert [report.phase for report in recorder.reports] == ["warm-up", "fine-tuning"]
+    assert recorder.reports[-1].validation_logits.shape == (20, 3)
+
+
+def test_a_deeper_cut_is_derived_from_a_stored_shallower_one(workshop: Workshop) -> None:
+    shallow, deep = (workshop.info.cuts[i].index for i in (4, 9))
+    rows = np.arange(10)
+    activations = workshop.open()
+    recorder = Recorder(activations)
+    first = activations.source(rows, Tap(shallow))
+    recorder.need(first)
+    derived = activations.source(rows, Tap(deep))
+    recorder.need(derived)
+    flops = {cut.index: cut.flops for cut in workshop.info.cuts}
+    done = [one["flops"] for one in activations.reuse.passes]
+    assert done == [flops[shallow] * 10, (flops[deep] - flops[shallow]) * 10]
+
+    straight = Path(workshop.store.root) / "straight.npy"
+    np.save(straight, np.zeros_like(np.load(derived.path)))
+    pixels = Source(workshop.pixels, 0, None, rows)
+    workshop.host.run(workshop.network, pixels, deep, None, straight, recorder)
+    np.testing.assert_allclose(np.load(derived.path), np.load(straight), rtol=1e-4, atol=1e-5)
+
+
+def test_reuse_counts_every_epoch_that_was_spared(workshop: Workshop) -> None:
+    rows = np.arange(10, 20)
+    activations = workshop.open()
+    recorder = Recorder(activations)
+    source = activations.source(rows, Tap(len(workshop.info.layers), "avg"))
+    for _ in range(3):
+        recorder.need(source)
+    assert len(activations.reuse.passes) == 1
+    assert (activations.reuse.hits, activations.reuse.images) == (0, 20)
+    other = workshop.open()
+    Recorder(other).need(other.source(rows, Tap(len(workshop.info.layers), "avg")))
+    assert (len(other.reuse.passes), other.reuse.hits, other.reuse.images) == (0, 1, 10)
+
+
+def test_a_stop_leaves_the_model_of_the_last_epoch(workshop: Workshop, tmp_path: Path) -> None:
+    trainer = workshop.host.trainer(workshop.job(workshop.info.cuts[8].index))
+    recorder = Recorder(workshop.activations, stop_at=2)
+    with pytest.raises(FinishTraining):
+        trainer.run(recorder)
+    assert trainer.facts().trainable_parameters > 0
+    trainer.save(tmp_path / "m.safetensors", {"automl_tl": "{}"})
+    assert (tmp_path / "m.safetensors").stat().st_size > 100_000
+
+
+def test_errors_cross_the_border_as_themselves(workshop: Workshop) -> None:
+    with pytest.raises(UsageError, match="one of the devices of this machine"):
+        workshop.host.configure("cuda:99", 1)
+    assert workshop.host.configure("cpu", 1) == "cpu"
+    with pytest.raises(TrialError, match="AttributeError"):
+        workshop.host.call("no_such_method")
+
+
+def test_a_replaced_trainer_says_so(workshop: Workshop) -> None:
+    old = workshop.host.trainer(workshop.job(workshop.info.cuts[8].index))
+    workshop.host.trainer(workshop.job(workshop.info.cuts[8].index))
+    with pytest.raises(TrialError, match="replaced by a newer one"):
+        old.facts()
+
+
+def test_a_killed_framework_is_an_error_and_comes_back(workshop: Workshop) -> None:
+    assert workshop.host.devices()[-1] == "cpu"
+    (child,) = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if "automl_tl.host" in " ".join(process.cmdline())
+    ]
+    os.kill(child.pid, signal.SIGKILL)
+    with pytest.raises(TrialError, match=r"The torch process died \(killed by SIGKILL\)"):
+        workshop.host.devices()
+    assert workshop.host.devices()[-1] == "cpu"
