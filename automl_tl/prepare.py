@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SMALL_SIDE = 64
 _SAMPLE = 64
+_NAMED = 50
 
 
 def study_space(config: Config) -> Space:
@@ -180,8 +181,8 @@ def _read(
         for row, reason in sorted(prepared.broken.items())
     ]
     if broken:
-        named = "; ".join(f"{one['name']} ({one['reason']})" for one in broken[:5])
-        more = f"; and {len(broken) - 5} more" if len(broken) > 5 else ""
+        named = "; ".join(f"{one['name']} ({one['reason']})" for one in broken[:_NAMED])
+        more = f"; and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
         tell(f"{len(broken)} images are left out: {named}{more}.")
     hashes = [
         "" if row in prepared.broken else digest for row, digest in enumerate(prepared.hashes)

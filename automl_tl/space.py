@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from automl_tl.types import Pooling
 
 
+_PROBED = 8
+_TUNED = 4
+
+
 @dataclass(frozen=True, slots=True)
 class TrialSpec:
     """What one trial trains, before the backbone's layers are known.
@@ -140,12 +144,16 @@ class Space:
         """Return the trials to begin with, as parameters to enqueue.
 
         Every backbone is first probed with a linear head on frozen features, which costs next to
-        nothing and fills the cache, and then fine-tuned with moderate values: the probe-then-tune
-        order of Kumar et al. (2022). Duplicates, which a fixed parameter causes, are left out.
+        nothing and fills the cache, and then, if there are at most four, fine-tuned with moderate
+        values: the probe-then-tune order of Kumar et al. (2022). Of many backbones, eight are
+        probed and the sampler chooses the others. Duplicates, which a fixed parameter causes, are
+        left out.
         """
         found: list[dict[str, Any]] = []
-        for wish in ({"depth": 0.0, "learning_rate": 1e-2}, {}):
-            for backbone in self.backbones:
+        probed = self.backbones[:: -(-len(self.backbones) // _PROBED)]
+        tuned = self.backbones if len(self.backbones) <= _TUNED else ()
+        for wish, backbones in (({"depth": 0.0, "learning_rate": 1e-2}, probed), ({}, tuned)):
+            for backbone in backbones:
                 params = self._preferred(backbone, wish)
                 if params not in found:
                     found.append(params)

@@ -115,6 +115,7 @@ class StudyDirectory:
     def __init__(self, path: Path, config: Config) -> None:
         self.path = path
         self.config = config
+        self._models: set[Path] | None = None
 
     @classmethod
     def create(cls, path: Path, config: Config, data: StudyData) -> StudyDirectory:
@@ -232,12 +233,17 @@ class StudyDirectory:
         """Return the path of a worker's log."""
         return self.path / "logs" / f"worker-{worker}.log"
 
-    def keep_models(self, best: Sequence[int]) -> None:
-        """Delete the model files of finished trials other than the best."""
-        keep = {self.model(number) for number in best}
-        for path in self.path.glob("trials/*/model.safetensors"):
-            if path not in keep:
-                path.unlink(missing_ok=True)
+    def keep_models(self, numbers: Sequence[int]) -> None:
+        """Delete the model files of finished trials other than these.
+
+        The folder is listed once; from then on each worker clears away what it wrote.
+        """
+        if self._models is None:
+            self._models = set(self.path.glob("trials/*/model.safetensors"))
+        keep = {self.model(number) for number in numbers}
+        for path in self._models - keep:
+            path.unlink(missing_ok=True)
+        self._models = keep
 
     def result(self) -> dict[str, Any] | None:
         """Return the figures on the test split; None when they were not computed yet."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from automl_tl.cache.activations import Activations, Reuse
 from automl_tl.errors import FinishTraining, TrialError
 from automl_tl.networks import describe
 from automl_tl.planner import Plan, Rates, Work, plan
+from automl_tl.plugins import get_plugins
 from automl_tl.types import Head, PhaseSpec, TrainFacts, TrainJob, View
 
 if TYPE_CHECKING:
@@ -163,9 +163,10 @@ class TrialRunner:
         )
         hooks.planned(info, at, planned)
         pixels, pixels_id = self._networks.pixels(spec)
+        input_id = f"{pixels_id}/{get_plugins().backbone(spec.backbone).preprocess}"
         activations = self._activations.setdefault(
             (network, pixels),
-            Activations(self._store, host, network, info, pixels, pixels_id),
+            Activations(self._store, host, network, info, pixels, input_id),
         )
         activations.reuse = Reuse()
         trainer = host.trainer(self._job(spec, network, info, at, planned, activations))
@@ -268,8 +269,3 @@ def evaluate_test(
         for start in range(0, len(rows), chunk)
     ]
     return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
-
-
-def seconds_since(started: float) -> float:
-    """Return rounded seconds since a ``time.monotonic()``."""
-    return round(time.monotonic() - started, 3)

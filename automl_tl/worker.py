@@ -177,16 +177,17 @@ class Worker:
 
     def _twin(self, spec: Mapping[str, Any]) -> optuna.trial.FrozenTrial | None:
         """Return a finished trial of exactly this spec: it would give the same numbers again."""
+        stored = json.loads(json.dumps(spec))
         for trial in storage.best_trials(self._study):
             facts = trial.user_attrs[storage.FACTS]
-            # JSON turns tuples into lists on their way through the storage.
-            if json.dumps(facts["spec"]) == json.dumps(spec) and not facts["stopped"]:
+            if facts["spec"] == stored and not facts["stopped"]:
                 return trial
         return None
 
     def _run(self, trial: optuna.Trial, spec: TrialSpec, facts: dict[str, Any]) -> Outcome:
         def planned(info: NetworkInfo, at: int, plan: Plan) -> None:
             facts.update(fine_tune_at=at, layers=len(info.layers), plan=plan.why)
+            trial.set_user_attr(storage.FACTS, facts)
             self._say(
                 "trial_started",
                 number=trial.number,

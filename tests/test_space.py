@@ -158,3 +158,9 @@ def test_every_default_is_a_legal_setting() -> None:
             assert isinstance(domain(name, {"low": default.low, "high": default.high}), Range)
         elif default.value is not None:
             assert domain(name, default.value) == Fixed(default.value)
+
+
+def test_of_many_backbones_a_few_are_probed_and_none_is_tuned() -> None:
+    found = Space(tuple(f"a/{number:02d}" for number in range(80)), {}).baselines()
+    assert len(found) == 8
+    assert {params["depth"] for params in found} == {0.0}

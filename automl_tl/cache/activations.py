@@ -57,7 +57,7 @@ class Activations:
         network: The network.
         info: Its layers and cuts.
         pixels: The pixel array at the network's image size.
-        pixels_id: Identity of that array.
+        input_id: Identity of what the network sees of it: the pixels and their preprocessing.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class Activations:
         network: NetworkSpec,
         info: NetworkInfo,
         pixels: Path,
-        pixels_id: str,
+        input_id: str,
     ) -> None:
         self._store = store
         self._backend = backend
         self._network = network
         self._info = info
         self._pixels = pixels
-        self._pixels_id = pixels_id
+        self._input_id = input_id
         self._promises: dict[Path, _Promise] = {}
         self._ready: dict[Path, float] = {}
         self.reuse = Reuse()
@@ -160,7 +160,7 @@ class Activations:
 
     def _key(self, rows: NDArray[np.int64], tap: Tap, view: View | None) -> dict[str, Any]:
         return {
-            "pixels": self._pixels_id,
+            "input": self._input_id,
             "rows": hashlib.sha256(rows.tobytes()).hexdigest()[:32],
             "backbone": self._network.backbone,
             "weights": self._network.weights_id,
