@@ -161,8 +161,10 @@ def open_optuna(
 
     ``direction`` is ``minimize`` or ``maximize``.
 
-    The pruner is Optuna's median rule: after four finished trials, a trial stops when its figure is
-    below the median of the others at the same epoch (Vizier, Golovin et al., 2017).
+    The pruner is Optuna's percentile rule: after five finished trials, a trial stops when its best
+    figure so far is among the worst third of the others at the same epoch. The median rule (Vizier,
+    Golovin et al., 2017) cut 15 of 20 trials of a study whose validation figures stood on 120
+    images: noise, and a schedule that still had to fall.
 
     Raises:
         StudyError: When the storage cannot be used.
@@ -174,7 +176,7 @@ def open_optuna(
             study_name=name,
             direction=optuna.study.StudyDirection[direction.upper()],
             sampler=SeededSampler(seed),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_min_trials=3),
+            pruner=optuna.pruners.PercentilePruner(66.0, n_startup_trials=5, n_min_trials=4),
             load_if_exists=True,
         )
     except Exception as error:  # see open_storage

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from automl_tl.types import EpochReport, NetworkInfo
 
 STAGE_SECONDS = 0.25
+TUNED_BEFORE_PRUNING = 3
+"""Epochs of fine-tuning that every trial gets; the first ones say little of the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,8 @@ class Worker:
                 seconds=report.seconds,
             )
             last = report.epoch + 1 == report.epochs
-            if report.phase == "fine-tuning" and not last and trial.should_prune():
+            tuned = report.epoch + 1 - spec.warmup_epochs if report.phase == "fine-tuning" else 0
+            if tuned >= TUNED_BEFORE_PRUNING and not last and trial.should_prune():
                 raise PruneTraining("pruned")
             self._check(0 if last else report.seconds)
 

@@ -23,7 +23,7 @@ TRIALS = 60
 @pytest.mark.timeout(3600)
 def test_ten_kills_lose_no_finished_trial(cli: CommandLine, photos: Path) -> None:
     draw = random.Random(0)
-    space = ("--backbone", "torch/tiny", "--set", "epochs=15..40", "--set", "depth=0.5..1")
+    space = ("--backbone", "torch/tiny", "--set", "epochs=4..16", "--set", "depth=0.5..1")
     command = ("search", str(photos), "--study", "s", "--trials", str(TRIALS), *space)
     finished: dict[int, tuple[str, float | None]] = {}
     for kill in range(KILLS):
