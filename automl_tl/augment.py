@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from automl_tl.types import View
 
 
+VERSION = 1
+"""Of the draws and formulas below; stored views carry it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ViewParameters:
     """Parameters of one view, one row an image.

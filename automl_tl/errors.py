@@ -11,6 +11,7 @@ AutoMLError                 anything below; the command line prints it as one se
 ├── CacheError              a stored array cannot be written or read
 ├── ExportError             an exported file does not agree with the trained model
 ├── TrialError              a trial failed for a reason that the next trial may not share
+│   └── BackendDied         the framework's process died under it; it is tried again once
 └── StopTraining            not a failure: leaves the training loop from inside ``Progress``
     ├── PruneTraining       the pruner gave up on the trial; its model is not kept
     └── FinishTraining      a deadline or a request to stop; the last reported epoch counts
@@ -58,6 +59,10 @@ class ExportError(AutoMLError):
 
 class TrialError(AutoMLError):
     """A trial failed."""
+
+
+class BackendDied(TrialError):
+    """The framework's process died under a trial."""
 
 
 class StopTraining(AutoMLError):

@@ -12,7 +12,8 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from automl_tl.errors import AutoMLError, PluginError, TrialError
+from automl_tl import errors
+from automl_tl.errors import AutoMLError, BackendDied, PluginError, TrialError
 from automl_tl.ipc import Child, parent_channel
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class BackendHost:
         device: ``auto`` or one of the backend's devices.
         threads: CPU threads; None takes all cores.
         log: File for what the child prints; None for our stderr.
+
+    Attributes:
+        chosen: The device that the child runs on, once it runs.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class BackendHost:
         self.device = device
         self._threads = threads or os.cpu_count() or 1
         self._log = log
+        self.chosen = ""
         self._child: Child | None = None
 
     def __enter__(self) -> BackendHost:
@@ -86,7 +91,11 @@ class BackendHost:
                     # What is told may call the child again, which serves it while it waits.
                     child.channel.send(("told", _tell(progress, value)))
                 elif kind == "raise":
-                    raise value
+                    raise getattr(errors, value[0])(value[1])
+                elif kind == "broken":
+                    # Whatever a framework did not mean to raise may have spoilt its state.
+                    self.close()
+                    raise TrialError(value)
                 else:
                     return value
         except EOFError:
@@ -94,7 +103,7 @@ class BackendHost:
             ending = child.ending()
             child.close()
             where = f"; see {self._log}" if self._log else ""
-            raise TrialError(f"The {self.name} process died ({ending}){where}.") from None
+            raise BackendDied(f"The {self.name} process died ({ending}){where}.") from None
         except BaseException as error:
             if not isinstance(error, AutoMLError):
                 self.close()
@@ -142,6 +151,8 @@ class BackendHost:
         return chosen
 
     def _start(self) -> Child:
+        if self._child and self._child.process.poll() is not None:
+            self.close()
         if self._child is None:
             from automl_tl.plugins import get_plugins
 
@@ -150,7 +161,11 @@ class BackendHost:
             threads = {"OMP_NUM_THREADS": str(self._threads), "OMP_WAIT_POLICY": "PASSIVE"}
             environment = {**threads, **os.environ, **spec.environment}
             self._child = Child("automl_tl.host", [self.name], environment, self._log)
-            self.call("configure", self.device, self._threads)
+            try:
+                self.chosen = str(self.call("configure", self.device, self._threads))
+            except BaseException:
+                self.close()
+                raise
         return self._child
 
 
@@ -258,13 +273,13 @@ class _Service:
         try:
             self.channel.send(("return", self._call(method, arguments)))
         except AutoMLError as error:
-            self.channel.send(("raise", error))
+            self.channel.send(("raise", _ours(error)))
         except EOFError:
             raise
         except Exception as error:  # whatever a framework raises becomes one sentence
             traceback.print_exc()
             lines = str(error).strip().splitlines() or [""]
-            self.channel.send(("raise", TrialError(f"{type(error).__name__}: {lines[0]}")))
+            self.channel.send(("broken", f"{type(error).__name__}: {lines[0]}"))
 
     def _call(self, method: str, arguments: tuple[Any, ...]) -> Any:
         if self._backend is None:
@@ -284,6 +299,12 @@ class _Service:
             self._objects["trainer" if method == "trainer" else "model"] = (self._count, result)
             return self._count
         return result
+
+
+def _ours(error: AutoMLError) -> tuple[str, str]:
+    """Name the class of our own that an error is; a plugin's own class may not travel."""
+    known = next(kind for kind in type(error).__mro__ if hasattr(errors, kind.__name__))
+    return known.__name__, str(error)
 
 
 def _load(name: str) -> Any:

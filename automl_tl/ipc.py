@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import threading
+import traceback
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
@@ -75,10 +76,14 @@ class Channel:
         return message
 
     def _read(self) -> None:
-        with suppress(OSError, ValueError, EOFError, pickle.UnpicklingError):
+        try:
             while header := self._reader.read(_LENGTH.size):
                 data = self._reader.read(_LENGTH.unpack(header)[0])
                 self._inbox.put((True, pickle.loads(data)))
+        except (OSError, ValueError, EOFError, struct.error):
+            pass  # the other end died, perhaps in the middle of a frame
+        except Exception:  # a frame that cannot be read must not leave the receiver waiting
+            traceback.print_exc()
         self._inbox.put((False, None))
         if self._on_close:
             self._on_close()
@@ -129,14 +134,19 @@ class Child:
 
     def close(self, grace: float = 5.0) -> None:
         """End the process: close its pipe, and kill it after ``grace`` seconds."""
-        with suppress(OSError):
-            if self.process.stdin:
-                self.process.stdin.close()
+        self.hang_up()
         try:
             self.process.wait(grace)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(2)
+
+    def hang_up(self) -> None:
+        """Close the pipe to the process, which thereupon ends by itself."""
+        with suppress(OSError):
+            if self.process.stdin:
+                self.process.stdin.close()
 
 
 def parent_channel() -> Channel:

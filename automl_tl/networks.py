@@ -146,7 +146,13 @@ def describe(network: NetworkSpec, host: BackendHost, store: Store) -> NetworkIn
     """Return a network's layers and cut points, asking the backend only the first time."""
     spec = get_plugins().backend(host.name)
     versions = {package: package_version(package) for package in (*spec.packages, "automl-tl")}
-    key = {"backbone": network.backbone, "size": network.image_size, "versions": versions}
+    provider = get_plugins().provider(network.backbone)
+    key = {
+        "backbone": network.backbone,
+        "provider": provider,
+        "size": network.image_size,
+        "versions": versions,
+    }
     facts = store.remember("networks", key, lambda: asdict(host.describe(network)))
     return _network_info(facts)
 

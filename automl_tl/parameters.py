@@ -109,10 +109,10 @@ PARAMETERS: dict[str, Parameter] = {
         Choice(_OPTIMIZERS, "adam"), "str", "optimizer of both phases", options=_OPTIMIZERS
     ),
     "learning_rate": Parameter(
-        Range(1e-4, 3e-2, log=True, preferred=3e-3), "float", "peak rate of the head", (1e-8, 100)
+        Range(1e-4, 3e-2, log=True, preferred=2e-3), "float", "peak rate of the head", (1e-8, 100)
     ),
     "fine_tune_factor": Parameter(
-        Range(3e-3, 1.0, log=True, preferred=0.1),
+        Range(3e-3, 1.0, log=True, preferred=0.05),
         "float",
         "rate of fine-tuning, as a share of learning_rate",
         (1e-6, 100),

@@ -33,7 +33,7 @@ class Tap:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How fast this machine is.
+    """How fast a device is: constants, because a plan that follows a stop-watch repeats nothing.
 
     Attributes:
         flops: Multiply-adds a second of a forward pass.
@@ -42,6 +42,9 @@ class Rates:
 
     flops: float = 2e10
     read: float = 1e9
+
+
+GPU_RATES = Rates(flops=5e12)
 
 
 @dataclass(frozen=True, slots=True)

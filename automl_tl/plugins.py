@@ -89,6 +89,13 @@ class Plugins:
             raise UsageError(_unknown("engine", name, self.engines))
         return self.engines[name]
 
+    def provider(self, key: str) -> str:
+        """Return name and version of the distribution that provides a backbone."""
+        for one in self.listing:
+            if key in one.provides.get("backbones", ()):
+                return one.distribution
+        return "unknown"
+
     def match(self, pattern: str) -> list[Backbone]:
         """Return the backbones whose key or name fits a glob, sorted by key.
 

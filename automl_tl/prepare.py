@@ -17,6 +17,7 @@ from automl_tl.errors import DataError, StudyError, UsageError
 from automl_tl.host import BackendHost
 from automl_tl.plugins import get_plugins
 from automl_tl.space import Space
+from automl_tl.storage import check_new
 from automl_tl.study import Config, StudyData, StudyDirectory, check_free
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def new_study(
     check_free(path)
     if metric not in metrics.DIRECTIONS:
         raise UsageError(f"Expected a metric of {', '.join(metrics.DIRECTIONS)}, got {metric!r}.")
+    if storage is not None:
+        check_new(path, storage, path.name)
     plugins = get_plugins()
     for problem in plugins.problems:
         tell(f"Plugin {problem.plugin}: {problem.message}")

@@ -39,6 +39,8 @@ STOP_SECONDS = 2.0
 """Kept back from ``--time`` for stopping, saving and loading the best model."""
 MAX_FAILURES = 5
 MAX_DEATHS = 3
+MAX_TWINS = 20
+"""Trials in a row that were tried before, after which the space counts as exhausted."""
 
 
 class Search:
@@ -77,6 +79,7 @@ class Search:
         self._idle: set[int] = set()
         self._deaths: Counter[int] = Counter()
         self._failures: list[str] = []
+        self._twins = 0
         self._test_seconds = 0.0
         self._best: tuple[int, float] | None = None
         self._finished = 0
@@ -111,7 +114,8 @@ class Search:
                 self._loop(crew, len(devices), optuna_study)
                 self._finish(crew, len(devices), optuna_study)
             finally:
-                crew.close(0.5 if self._interrupts.count > 1 else GRACE_SECONDS)
+                hurry = self._interrupts.count > 1 or time.monotonic() > self._bounds.deadline
+                crew.close(0.5 if hurry else GRACE_SECONDS)
                 storage.reap(optuna_study, "the search was stopped", exclusive=True)
             self._check_result(optuna_study)
         return self._reason or "finished"
@@ -121,17 +125,21 @@ class Search:
         study = storage.open_optuna(
             self._directory.path, config.storage, config.name, self._direction, config.seed
         )
-        if not study.get_trials(deepcopy=False):
-            for params in study_space(config).baselines():
-                study.enqueue_trial(params)
+        storage.enqueue_baselines(study, study_space(config).baselines())
         for number, again in storage.reap(study, "its process died", exclusive=True):
             self._warn(_died(number, "its process died", again))
-        for trial in study.get_trials(deepcopy=False):
-            if trial.state.is_finished() and not _retried(trial):
-                self._finished += 1
+        self._count(study)
+        return study
+
+    def _count(self, study: optuna.Study) -> None:
+        """Read from the storage what is finished and what is best."""
+        trials = study.get_trials(deepcopy=False)
+        self._finished = sum(t.state.is_finished() and not _retried(t) for t in trials)
+        for trial in trials:
+            seconds = trial.user_attrs.get(storage.FACTS, {}).get("test_seconds", 0.0)
+            self._test_seconds = max(self._test_seconds, seconds)
         if best := best_trials(study):
             self._best = best[0].number, float(best[0].values[0])
-        return study
 
     def _announce(self, study: optuna.Study) -> None:
         counts = {s: len(self._data.rows(s)) for s in SPLITS}
@@ -203,7 +211,9 @@ class Search:
             self._tell({"worker": index, **message})
 
     def _trial_finished(self, index: int, message: dict[str, Any]) -> None:
-        self._finished += 1
+        again, twin = message.pop("again"), message.pop("twin_of")
+        self._finished += not again
+        self._twins = self._twins + 1 if twin is not None else 0
         value = message["value"]
         better = False
         if message["state"] == "complete":
@@ -213,7 +223,7 @@ class Search:
                 better = True
                 self._best = message["number"], value
             self._test_seconds = max(self._test_seconds, message.pop("test_seconds"))
-        elif message["state"] == "failed":
+        elif message["state"] == "failed" and not again:
             self._failures.append(str(message["reason"]))
         self._tell(
             {
@@ -225,15 +235,8 @@ class Search:
                 "finished": self._finished,
             }
         )
-        target = self._bounds.target
-        if better and target is not None and self._best:
-            reached = (
-                self._best[1] >= target
-                if self._direction == "maximize"
-                else self._best[1] <= target
-            )
-            if reached:
-                self._stop(f"the target {target:g} is reached")
+        if self._twins >= MAX_TWINS:
+            self._stop("everything in the search space was tried")
         if len(self._failures) >= MAX_FAILURES and self._best is None:
             self._stop("every trial failed")
 
@@ -244,8 +247,8 @@ class Search:
         for number, again in storage.reap(study, f"its process died ({reason})", exclusive=False):
             self._warn(_died(number, reason, again))
             if not again:
-                self._finished += 1
                 self._failures.append(f"its process died ({reason})")
+        self._count(study)
         self._deaths[index] += 1
         if self._reason or self._deaths[index] >= MAX_DEATHS:
             running.discard(index)
@@ -265,6 +268,11 @@ class Search:
 
     def _may_start(self) -> bool:
         """Whether another trial may begin; if not, and nothing runs, the search is over."""
+        target = self._bounds.target
+        if target is not None and self._best and self._reason is None:
+            sign = 1 if self._direction == "maximize" else -1
+            if sign * self._best[1] >= sign * target:
+                self._stop(f"the target {target:g} is reached")
         if self._reason:
             return False
         limit = self._bounds.trials
@@ -311,6 +319,9 @@ class Search:
         if result and result["trial"] == number:
             return
         if not self._idle:
+            if self._bounds.deadline - time.monotonic() < 0:
+                self._warn("The test split was not evaluated; `automl-tl resume` does it.")
+                return
             crew.start(0)
             self._idle.add(0)
         index = min(self._idle)
@@ -322,13 +333,15 @@ class Search:
                 if message["event"] in {"warning", "stage"}:
                     self._tell({"worker": speaker, **message})
                 elif speaker == index and message["event"] in {"tested", "died", "fatal"}:
+                    if "reason" in message:
+                        self._warn(f"The test split was not evaluated: {message['reason']}.")
                     return
         self._warn("The test split was not evaluated in time; `automl-tl resume` does it.")
 
     def _check_result(self, study: optuna.Study) -> None:
         if self._fatal:
             raise StudyError(self._fatal)
-        if best_trials(study) or not self._failures:
+        if best_trials(study) or not self._failures or self._interrupts.count:
             return
         reason, _count = Counter(self._failures).most_common(1)[0]
         raise StudyError(f"No trial succeeded; most failed because: {reason}")

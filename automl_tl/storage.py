@@ -185,6 +185,19 @@ def open_optuna(
         ) from None
 
 
+def check_new(directory: Path, url: str, name: str) -> None:
+    """Check that a storage can be opened and holds no study of this name yet.
+
+    Raises:
+        StudyError: Otherwise.
+    """
+    storage = open_storage(directory, url)
+    if name in optuna.get_all_study_names(storage):
+        raise StudyError(
+            f"The storage holds a study {name!r} already: choose another name with --study."
+        )
+
+
 def owner() -> dict[str, Any]:
     """Say who runs a trial: host, process id and the process's start time."""
     import psutil
@@ -219,8 +232,8 @@ def reap(study: optuna.Study, reason: str, *, exclusive: bool) -> list[tuple[int
     Args:
         study: The Optuna study.
         reason: What to record of them.
-        exclusive: Nobody else can be running a trial, so one without an owner is dead too: it was
-            killed before it could sign.
+        exclusive: Nobody else can be running a trial, so all are dead, whatever they are signed
+            with: the host may have another name since, or the kill came before the signature.
 
     Returns:
         Their numbers, and whether each will be tried again.
@@ -228,17 +241,41 @@ def reap(study: optuna.Study, reason: str, *, exclusive: bool) -> list[tuple[int
     reaped = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         who = trial.user_attrs.get(OWNER)
-        if alive(who) if who else not exclusive:
+        if not exclusive and (who is None or alive(who)):
             continue
-        again = RETRY_OF not in trial.user_attrs
-        facts = {**trial.user_attrs.get(FACTS, {}), "reason": reason, "retried": again}
-        optuna.trial.Trial(study, trial._trial_id).set_user_attr(FACTS, facts)
-        study.tell(trial.number, state=TrialState.FAIL)
-        if again:
-            params = trial.params or trial.system_attrs.get("fixed_params", {})
-            study.enqueue_trial(params, user_attrs={RETRY_OF: trial.number})
-        reaped.append((trial.number, again))
+        facts = {**trial.user_attrs.get(FACTS, {}), "reason": reason}
+        reaped.append((trial.number, fail(study, trial, facts)))
     return reaped
+
+
+def fail(study: optuna.Study, trial: FrozenTrial, facts: dict[str, Any]) -> bool:
+    """Fail a trial that ended through no fault of its own, and enqueue it again, once.
+
+    The order survives a kill: what is enqueued already is not enqueued a second time.
+
+    Returns:
+        Whether it will be tried again.
+    """
+    again = RETRY_OF not in trial.user_attrs
+    retried = {t.user_attrs.get(RETRY_OF) for t in study.get_trials(deepcopy=False)}
+    if again and trial.number not in retried:
+        params = trial.params or trial.system_attrs.get("fixed_params", {})
+        study.enqueue_trial(params, user_attrs={RETRY_OF: trial.number})
+    facts = {**facts, "retried": again}
+    optuna.trial.Trial(study, trial._trial_id).set_user_attr(FACTS, facts)
+    study.tell(trial.number, state=TrialState.FAIL)
+    return again
+
+
+def enqueue_baselines(study: optuna.Study, baselines: list[dict[str, Any]]) -> None:
+    """Enqueue the trials to begin with, once; a kill in between loses none."""
+    if study.user_attrs.get("baselines"):
+        return
+    known = [t.system_attrs.get("fixed_params") for t in study.get_trials(deepcopy=False)]
+    for params in baselines:
+        if params not in known:
+            study.enqueue_trial(params)
+    study.set_user_attr("baselines", True)
 
 
 def best_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

@@ -31,7 +31,8 @@ def summarise(directory: StudyDirectory, data: StudyData, study: optuna.Study) -
         if trial.state != TrialState.WAITING
     ]
     complete = best_trials(study)
-    best = _best(directory, complete[0], len(complete)) if complete else None
+    tried = sum("twin_of" not in t.user_attrs[storage.FACTS] for t in complete)
+    best = _best(directory, complete[0], tried) if complete else None
     warnings = [best["optimism"]["sentence"]] if best and best["optimism"]["warn"] else []
     states = [trial["state"] for trial in trials]
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from automl_tl import layers, metrics
 from automl_tl.cache.activations import Activations, Reuse
 from automl_tl.errors import FinishTraining, TrialError
 from automl_tl.networks import describe
-from automl_tl.planner import Plan, Rates, Work, plan
+from automl_tl.planner import GPU_RATES, Plan, Rates, Work, plan
 from automl_tl.plugins import get_plugins
 from automl_tl.types import Head, PhaseSpec, TrainFacts, TrainJob, View
 
@@ -36,12 +37,13 @@ class Hooks:
 
     Attributes:
         planned: Called once with the network and the plan.
-        epoch: Called with every epoch's report and the metric's value; may raise.
+        epoch: Called with every epoch's report, the metric's value and the seconds that an epoch
+            takes once its arrays are there; may raise.
         step: Called with what is computed, images done and images in all; may raise.
     """
 
     planned: Callable[[NetworkInfo, int, Plan], None]
-    epoch: Callable[[EpochReport, float], None]
+    epoch: Callable[[EpochReport, float, float], None]
     step: Callable[[str, int, int], None]
 
 
@@ -80,9 +82,12 @@ class _Progress:
     hooks: Hooks
     history: list[dict[str, Any]] = field(default_factory=list)
     logits: NDArray[np.float32] | None = None
+    filling: float = 0.0
 
     def need(self, source: Source) -> None:
+        started = time.monotonic()
         self.activations.ensure(source, self)
+        self.filling += time.monotonic() - started
 
     def epoch(self, report: EpochReport) -> None:
         value = metrics.value(report.validation_logits, self.labels, self.metric)
@@ -97,7 +102,8 @@ class _Progress:
                 "seconds": round(report.seconds, 4),
             }
         )
-        self.hooks.epoch(report, value)
+        training, self.filling = max(0.0, report.seconds - self.filling), 0.0
+        self.hooks.epoch(report, value, training)
 
     def step(self, what: str, done: int, total: int) -> None:
         self.hooks.step(what, done, total)
@@ -132,7 +138,6 @@ class TrialRunner:
         self._host = host
         self._train = data.rows("train")
         self._validation = data.rows("validation")
-        self._rates: dict[str, Rates] = {}
         self._activations: dict[tuple[NetworkSpec, Path], Activations] = {}
 
     def run(self, spec: TrialSpec, hooks: Hooks) -> Outcome:
@@ -159,11 +164,13 @@ class TrialRunner:
                 augmented=spec.augmentation > 0,
             ),
             self._store.max_bytes // 4,
-            self._rates.get(host.name, Rates()),
+            GPU_RATES if host.chosen.startswith("cuda") else Rates(),
         )
         hooks.planned(info, at, planned)
         pixels, pixels_id = self._networks.pixels(spec)
-        input_id = f"{pixels_id}/{get_plugins().backbone(spec.backbone).preprocess}"
+        plugins = get_plugins()
+        backbone = plugins.backbone(spec.backbone)
+        input_id = f"{pixels_id}/{backbone.preprocess}/{plugins.provider(spec.backbone)}"
         activations = self._activations.setdefault(
             (network, pixels),
             Activations(self._store, host, network, info, pixels, input_id),
@@ -180,7 +187,6 @@ class TrialRunner:
                 raise
             stopped = str(stop)
             facts = trainer.facts()
-        self._learn_rate(host.name, activations.reuse)
         if progress.logits is None:
             raise TrialError("The backend finished without reporting an epoch.")
         return Outcome(
@@ -250,12 +256,6 @@ class TrialRunner:
         counts = np.bincount(self._data.labels[self._train], minlength=len(self._data.classes))
         weights: NDArray[np.float64] = counts.sum() / (len(counts) * np.maximum(counts, 1))
         return weights.astype(np.float32)
-
-    def _learn_rate(self, backend: str, reuse: Reuse) -> None:
-        flops = sum(done["flops"] for done in reuse.passes)
-        seconds = sum(done["seconds"] for done in reuse.passes)
-        if flops and seconds:
-            self._rates[backend] = Rates(flops=flops / seconds)
 
 
 def evaluate_test(

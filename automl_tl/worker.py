@@ -15,7 +15,13 @@ from optuna.trial import TrialState
 
 from automl_tl import metrics, storage
 from automl_tl.cache.store import Store
-from automl_tl.errors import AutoMLError, FinishTraining, PruneTraining, UsageError
+from automl_tl.errors import (
+    AutoMLError,
+    BackendDied,
+    FinishTraining,
+    PruneTraining,
+    UsageError,
+)
 from automl_tl.files import write_json
 from automl_tl.host import BackendHost
 from automl_tl.ipc import Channel, parent_channel
@@ -87,12 +93,13 @@ class Worker:
             self._config.seed,
         )
         self._hosts: dict[str, BackendHost] = {}
+        self._store = Store(setup.cache, setup.cache_bytes)
         self._runner = TrialRunner(
             self._data,
             self._config.metric,
             self._config.seed,
             setup.networks,
-            Store(setup.cache, setup.cache_bytes),
+            self._store,
             self._host,
         )
         self._owner = storage.owner()
@@ -126,17 +133,20 @@ class Worker:
 
     def _trial(self) -> None:
         started = time.monotonic()
+        for path, _ in self._setup.networks.arrays.values():
+            self._store.touch(path)
         trial = self._study.ask()
         trial.set_user_attr(storage.OWNER, self._owner)
         facts: dict[str, Any] = {}
         value = None
         state = TrialState.FAIL
+        again = False
         try:
             spec = self._space.suggest(trial)
             facts["spec"] = asdict(spec)
             twin = self._twin(facts["spec"])
             if twin:
-                facts.update(twin.user_attrs[storage.FACTS], reuse=None)
+                facts.update(twin.user_attrs[storage.FACTS], reuse=None, twin_of=twin.number)
                 facts["notes"] = [f"the same trial as {twin.number}, whose figures it takes over"]
                 value = float(twin.values[0])
             else:
@@ -149,17 +159,21 @@ class Worker:
             value = facts.get("last_value")
         except (UsageError, optuna.exceptions.OptunaError):
             raise  # no other trial would fare better
+        except (FinishTraining, BackendDied) as error:
+            facts["reason"] = str(error)
+            again = True
         except AutoMLError as error:
             facts["reason"] = str(error)
         except Exception as error:  # a bug must not end the study
             traceback.print_exc()
             facts["reason"] = f"{type(error).__name__}: {error}"
         facts["duration_s"] = round(time.monotonic() - started, 3)
-        trial.set_user_attr(storage.FACTS, facts)
-        if state == TrialState.COMPLETE:
-            self._study.tell(trial, value)
+        if again:
+            frozen = self._study.get_trials(deepcopy=False)[trial.number]
+            again = storage.fail(self._study, frozen, facts)
         else:
-            self._study.tell(trial, state=state)
+            trial.set_user_attr(storage.FACTS, facts)
+            self._study.tell(trial, value, state=state)
         self._drop_models()
         self._observe(trial, state, value, facts)
         self._say(
@@ -167,6 +181,8 @@ class Worker:
             number=trial.number,
             state={TrialState.FAIL: "failed"}.get(state, state.name.lower()),
             value=value,
+            again=again,
+            twin_of=facts.get("twin_of"),
             params=dict(trial.params),
             backbone=facts.get("spec", {}).get("backbone"),
             **{
@@ -200,7 +216,7 @@ class Worker:
                 plan=plan.why,
             )
 
-        def epoch(report: EpochReport, value: float) -> None:
+        def epoch(report: EpochReport, value: float, seconds: float) -> None:
             facts.update(epochs=report.epoch + 1, last_value=value)
             trial.report(value, report.epoch)
             self._say(
@@ -217,7 +233,7 @@ class Worker:
             tuned = report.epoch + 1 - spec.warmup_epochs if report.phase == "fine-tuning" else 0
             if tuned >= TUNED_BEFORE_PRUNING and not last and trial.should_prune():
                 raise PruneTraining("pruned")
-            self._check(0 if last else report.seconds)
+            self._check(0 if last else seconds)
 
         def step(what: str, done: int, total: int) -> None:
             now = time.monotonic()
@@ -254,11 +270,8 @@ class Worker:
             raise FinishTraining(self._stop)
 
     def _test_seconds(self, outcome: Outcome) -> float:
-        """Estimate what the test split will take, from the images a second of this trial."""
-        done = [p for p in outcome.reuse.passes if p["pooling"]]
-        images = sum(p["images"] for p in done)
-        each = sum(p["seconds"] for p in done) / images if images else 0.0
-        return round(each * len(self._data.rows("test")), 2)
+        """Estimate what the test split will take, from what the frozen layers took an image."""
+        return round(outcome.reuse.slowest * len(self._data.rows("test")), 2)
 
     def _keep(self, trial: optuna.Trial, outcome: Outcome, facts: dict[str, Any]) -> None:
         """Write a trial's files before it is told, so that no finished trial lacks them."""
@@ -319,7 +332,7 @@ class Worker:
                     "evaluations": before.get("evaluations", 0) + 1,
                 }
             )
-        except AutoMLError as error:
+        except (AutoMLError, OSError) as error:
             self._say("warning", text=f"The test split was not evaluated: {error}")
         self._say("tested", number=number)
 

@@ -118,7 +118,34 @@ def test_live_and_unsigned_trials_are_left_alone_unless_nobody_else_is_there(
     study.ask().set_user_attr(storage.OWNER, storage.owner())
     study.ask()
     assert storage.reap(study, "killed", exclusive=False) == []
-    assert storage.reap(study, "killed", exclusive=True) == [(1, True)]
+    assert storage.reap(study, "killed", exclusive=True) == [(0, True), (1, True)]
+
+
+def test_a_kill_while_failing_a_trial_neither_loses_nor_doubles_its_retry(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    trial = study.ask()
+    x = trial.suggest_float("x", 0, 1)
+    study.enqueue_trial({"x": x}, user_attrs={storage.RETRY_OF: 0})  # killed right after this
+    assert storage.reap(study, "killed", exclusive=True) == [(0, True)]
+    waiting = [t for t in study.trials if t.state == TrialState.WAITING]
+    assert [t.user_attrs[storage.RETRY_OF] for t in waiting] == [0]
+
+
+def test_baselines_are_enqueued_once_whatever_is_killed(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    baselines = [{"x": 0.1}, {"x": 0.2}, {"x": 0.3}]
+    study.enqueue_trial(baselines[0])  # killed here
+    for _ in range(2):
+        storage.enqueue_baselines(study, baselines)
+    assert [t.system_attrs["fixed_params"] for t in study.trials] == baselines
+
+
+def test_a_database_with_a_study_of_that_name_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'o.db'}"
+    storage.check_new(tmp_path, url, "s")
+    storage.open_optuna(tmp_path, url, "s", "maximize", 0)
+    with pytest.raises(StudyError, match="holds a study 's' already"):
+        storage.check_new(tmp_path, url, "s")
 
 
 def test_a_storage_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:

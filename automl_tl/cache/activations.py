@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from automl_tl import augment
 from automl_tl.types import Source
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ class Reuse:
         hits: Arrays found computed.
         images: Images read from arrays in all epochs, without the frozen layers running again.
         seconds: What computing those had taken, epoch for epoch.
+        slowest: Most seconds an image that any of the arrays took.
     """
 
     passes: list[dict[str, Any]] = field(default_factory=list)
     hits: int = 0
     images: int = 0
     seconds: float = 0.0
+    slowest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ class Activations:
         if promise is None:
             return
         shape = self._shape(promise)
-        if source.path in self._ready:
+        if source.path in self._ready and self._store.touch(source.path):
             self._count(shape[0], self._ready[source.path])
             return
         started = time.monotonic()
@@ -118,8 +121,12 @@ class Activations:
             spent = (flops[tap.cut] - flops[below.cut]) * shape[0]
             self._backend.run(self._network, below, tap.cut, tap.pooling, path, progress)
 
-        entry, computed = self._store.get(KIND, promise.key, shape, "float32", fill)
+        def waiting() -> None:
+            progress.step("waiting for another process", 0, 1)
+
+        entry, computed = self._store.get(KIND, promise.key, shape, "float32", fill, waiting)
         seconds = self._ready[source.path] = float(entry.meta["seconds"])
+        self.reuse.slowest = max(self.reuse.slowest, seconds / shape[0])
         if not computed:
             self.reuse.hits += 1
             self._count(shape[0], seconds)
@@ -165,6 +172,7 @@ class Activations:
             "backbone": self._network.backbone,
             "weights": self._network.weights_id,
             "size": self._network.image_size,
+            "augment": augment.VERSION if view else None,
             "version": self._info.version,
             "cut": tap.cut,
             "pooling": tap.pooling,

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from automl_tl.cache.eviction import victims
 from automl_tl.errors import CacheError
 from automl_tl.files import read_json, write_json
 from automl_tl.units import format_bytes, parse_bytes
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_BYTES = 50 * 1024**3
-HALF_LIFE_DAYS = 7.0
 _LAYOUT = 1
 
 
@@ -74,12 +74,14 @@ class Partial:
     def commit(self, meta: Mapping[str, Any], seconds: float) -> Entry:
         """Checksum the array, rename it into place and make room if the bound is exceeded."""
         array = np.load(self.path, mmap_mode="r")
+        shape, dtype = list(array.shape), str(array.dtype)
+        del array  # Windows renames no folder with an open map in it
         facts = {
             **meta,
             "kind": self.kind,
             "key": dict(self.key),
-            "shape": list(array.shape),
-            "dtype": str(array.dtype),
+            "shape": shape,
+            "dtype": dtype,
             "bytes": self.path.stat().st_size,
             "seconds": seconds,
             "checksum": _checksum(self.path),
@@ -122,7 +124,8 @@ class Store:
         if max_bytes is None and (setting := os.environ.get("AUTOML_TL_CACHE_SIZE")):
             max_bytes = parse_bytes(setting)
         if max_bytes is None:
-            max_bytes = min(MAX_BYTES, shutil.disk_usage(self.root).free // 2)
+            own = sum(int(entry.meta["bytes"]) for entry in self.entries())
+            max_bytes = min(MAX_BYTES, (shutil.disk_usage(self.root).free + own) // 2)
         self.max_bytes = max_bytes
         self._trusted: set[Path] = set()
 
@@ -132,8 +135,16 @@ class Store:
         return self.root / kind / digest[:2] / digest
 
     def trust(self, place: Path) -> None:
-        """Remember that this process has seen the entry's checksum hold, and uses it."""
+        """Remember that the entry's checksum held; this process verifies it no more."""
         self._trusted.add(place)
+
+    def touch(self, path: Path) -> bool:
+        """Say that an entry's array is in use, which protects it; False when it is gone."""
+        try:
+            os.utime(path.parent / "meta.json")
+        except OSError:
+            return False
+        return True
 
     def find(self, kind: str, key: Mapping[str, Any]) -> Entry | None:
         """Return a complete entry, or None.
@@ -158,12 +169,30 @@ class Store:
         return Entry(path, meta)
 
     @contextmanager
-    def lock(self, kind: str, key: Mapping[str, Any]) -> Iterator[None]:
-        """Hold the entry's lock, waiting for it; other processes may be filling it."""
-        from filelock import FileLock
+    def lock(
+        self, kind: str, key: Mapping[str, Any], waiting: Callable[[], None] | None = None
+    ) -> Iterator[None]:
+        """Hold the entry's lock, waiting for it; another process may be filling it.
 
-        with FileLock(self.root / "locks" / f"{_digest(kind, key)}.lock"):
+        Args:
+            kind: Kind of the entry.
+            key: Its key.
+            waiting: Called four times a second while another process holds it; may raise.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.root / "locks" / f"{_digest(kind, key)}.lock")
+        while True:
+            try:
+                lock.acquire(timeout=0.25)
+                break
+            except Timeout:
+                if waiting:
+                    waiting()
+        try:
             yield
+        finally:
+            lock.release()
 
     def begin(
         self, kind: str, key: Mapping[str, Any], shape: tuple[int, ...], dtype: str
@@ -180,6 +209,13 @@ class Store:
                 f"{format_bytes(self.max_bytes)}: raise AUTOML_TL_CACHE_SIZE."
             )
         self.shrink(reserve=size)
+        used = sum(int(entry.meta["bytes"]) for entry in self.entries())
+        if used + size > self.max_bytes:
+            raise CacheError(
+                f"The cache holds {format_bytes(used)} that is in use and has no room for "
+                f"{format_bytes(size)} more within its bound of {format_bytes(self.max_bytes)}: "
+                "raise AUTOML_TL_CACHE_SIZE."
+            )
         folder = self.root / "partial" / _digest(kind, key)
         shutil.rmtree(folder, ignore_errors=True)
         path = folder / "data.npy"
@@ -206,11 +242,12 @@ class Store:
         shape: tuple[int, ...],
         dtype: str,
         fill: Callable[[Path], None],
+        waiting: Callable[[], None] | None = None,
     ) -> tuple[Entry, bool]:
         """Return an entry, computing it when it is missing, and whether it was computed now."""
         if entry := self.find(kind, key):
             return entry, False
-        with self.lock(kind, key):
+        with self.lock(kind, key, waiting):
             if entry := self.find(kind, key):
                 return entry, False
             partial = self.begin(kind, key, shape, dtype)
@@ -237,7 +274,9 @@ class Store:
         found = []
         for path in self.root.glob("*/??/*/meta.json"):
             with suppress(OSError, ValueError):
-                found.append(Entry(path.parent / "data.npy", read_json(path)))
+                meta = read_json(path)
+                if {"kind", "bytes", "seconds"} <= set(meta):
+                    found.append(Entry(path.parent / "data.npy", meta))
         return found
 
     def usage(self) -> list[dict[str, Any]]:
@@ -252,26 +291,17 @@ class Store:
         return [kinds[kind] for kind in sorted(kinds)]
 
     def shrink(self, reserve: int = 0) -> list[Entry]:
-        """Evict what saves the fewest seconds per byte until the bound holds.
-
-        A saving counts half after seven days without use. Entries that this process uses stay.
+        """Evict what saves the fewest seconds per byte until the bound holds; see ``eviction``.
 
         Args:
             reserve: Bytes that are about to be added.
         """
         entries = self.entries()
-        total = sum(entry.meta["bytes"] for entry in entries) + reserve
-        if total <= self.max_bytes:
-            return []
-        evicted = []
-        for entry in sorted(entries, key=_worth):
-            if total <= self.max_bytes:
-                break
-            if entry.path.parent in self._trusted:
-                continue
+        excess = sum(int(entry.meta["bytes"]) for entry in entries) + reserve - self.max_bytes
+        evicted = victims(entries, excess)
+        for entry in evicted:
             shutil.rmtree(entry.path.parent, ignore_errors=True)
-            total -= entry.meta["bytes"]
-            evicted.append(entry)
+            self._trusted.discard(entry.path.parent)
         return evicted
 
     def clear(self) -> int:
@@ -290,15 +320,6 @@ def default_root() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("automl-tl", appauthor=False))
-
-
-def _worth(entry: Entry) -> float:
-    try:
-        idle = time.time() - (entry.path.parent / "meta.json").stat().st_mtime
-    except OSError:
-        return 0.0
-    decay = 0.5 ** (max(0.0, idle) / 86400 / HALF_LIFE_DAYS)
-    return float(entry.meta["seconds"] / max(1, entry.meta["bytes"]) * decay)
 
 
 def _digest(kind: str, key: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from automl_tl.errors import AutoMLError
@@ -30,6 +31,8 @@ class LocalEngine:
     def start(self, index: int) -> None:
         """Start a worker; its messages come in through a thread of their own."""
         settings = self._settings
+        if old := self._children.pop(index, None):
+            old.close(0)
         child = Child(
             "automl_tl.worker",
             log=settings.directory / "logs" / f"worker-{index}.log",
@@ -62,7 +65,10 @@ class LocalEngine:
         """End all workers: close their pipes, and kill what still runs after ``grace`` seconds."""
         children, self._children = self._children, {}
         for child in children.values():
-            child.close(grace)
+            child.hang_up()
+        end = time.monotonic() + grace
+        for child in children.values():
+            child.close(max(0.0, end - time.monotonic()))
 
     def _listen(self, index: int, child: Child) -> None:
         try:

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 KEY = {"data": "abc", "size": 32}
 
 
+def age(store: Store, seconds: float) -> None:
+    """Make all entries look unused for some time."""
+    for entry in store.entries():
+        then = time.time() - seconds
+        os.utime(entry.path.parent / "meta.json", (then, then))
+
+
 def fill(store: Store, key: dict[str, object], value: int, seconds: float = 1.0, rows: int = 10):
     with store.lock("things", key):
         partial = store.begin("things", key, (rows, 4), "float32")
@@ -108,6 +115,7 @@ def test_the_bound_evicts_what_saves_the_fewest_seconds_per_byte(tmp_path: Path)
     for number, seconds in enumerate((5.0, 0.1, 3.0)):
         fill(Store(tmp_path), {"n": number}, number, seconds)
     size = Store(tmp_path).entries()[0].meta["bytes"]
+    age(Store(tmp_path), 3600)
     store = Store(tmp_path, max_bytes=size * 2)
     assert [entry.meta["key"]["n"] for entry in store.shrink()] == [1]
     assert {entry.meta["key"]["n"] for entry in store.entries()} == {0, 2}
@@ -116,17 +124,44 @@ def test_the_bound_evicts_what_saves_the_fewest_seconds_per_byte(tmp_path: Path)
 def test_what_was_not_used_for_weeks_is_worth_less(tmp_path: Path) -> None:
     old = fill(Store(tmp_path), {"n": 0}, 0, seconds=3.0)
     fill(Store(tmp_path), {"n": 1}, 1, seconds=2.0)
+    age(Store(tmp_path), 3600)
     month = time.time() - 30 * 86400
     os.utime(old.path.parent / "meta.json", (month, month))
     store = Store(tmp_path, max_bytes=old.meta["bytes"])
     assert [entry.meta["key"]["n"] for entry in store.shrink()] == [0]
 
 
-def test_entries_in_use_are_not_evicted(tmp_path: Path) -> None:
-    store = Store(tmp_path, max_bytes=250)
-    fill(store, {"n": 0}, 0, seconds=0.0, rows=1)
-    fill(store, {"n": 1}, 1, seconds=1.0, rows=1)
-    assert len(store.entries()) == 2
+def test_what_any_process_used_lately_is_not_evicted(tmp_path: Path) -> None:
+    used = fill(Store(tmp_path), {"n": 0}, 0, seconds=0.0, rows=1)
+    fill(Store(tmp_path), {"n": 1}, 1, seconds=1.0, rows=1)
+    age(Store(tmp_path), 3600)
+    assert Store(tmp_path).touch(used.path)
+    store = Store(tmp_path, max_bytes=used.meta["bytes"])
+    assert [entry.meta["key"]["n"] for entry in store.shrink()] == [1]
+    assert not store.touch(tmp_path / "nowhere" / "data.npy")
+
+
+def test_the_bound_holds_even_when_everything_is_in_use(tmp_path: Path) -> None:
+    store = Store(tmp_path, max_bytes=1000)
+    fill(store, {"n": 0}, 0, rows=40)
+    with pytest.raises(CacheError, match="in use and has no room for 640 B more"):
+        store.begin("things", {"n": 1}, (40, 4), "float32")
+
+
+def test_a_waiting_process_is_asked_and_may_give_up(tmp_path: Path) -> None:
+    class GivenUp(Exception):
+        pass
+
+    def waiting() -> None:
+        raise GivenUp
+
+    store = Store(tmp_path)
+    with (
+        store.lock("things", KEY),
+        pytest.raises(GivenUp),
+        Store(tmp_path).lock("things", KEY, waiting),
+    ):
+        raise AssertionError("it was locked")
 
 
 def test_an_array_beyond_the_bound_or_the_disk_is_one_sentence(tmp_path: Path) -> None:
