@@ -6,7 +6,7 @@ import time as clock
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl_tl import metrics, prepare, storage, summary
+from automl_tl import prepare, storage, summary
 from automl_tl.bounds import DEFAULT_TRIALS, make_bounds
 from automl_tl.cache.store import Store
 from automl_tl.errors import StudyError, UsageError
@@ -78,6 +78,7 @@ class Study:
         seed: int = 0,
         storage: str | None = None,
         listener: Listener | None = None,
+        deadline: float = float("inf"),
     ) -> Study:
         """Open the data, decode it once, split it, and write a new study directory.
 
@@ -93,6 +94,7 @@ class Study:
             seed: Of the split, the sampler and the training.
             storage: Optuna storage URL; a journal in the directory by default.
             listener: Told notes and progress, see ``search``.
+            deadline: ``time.monotonic()`` at which to give up reading images.
 
         Raises:
             AutoMLError: One sentence about what is wrong.
@@ -111,7 +113,7 @@ class Study:
             storage=storage,
             store=store,
             tell=lambda text: tell({"event": "warning", "text": text}),
-            stage=_stages(tell),
+            stage=_stages(tell, deadline),
         )
         return cls(made, study_data, networks, store)
 
@@ -177,7 +179,7 @@ class Study:
             raise UsageError(f"workers: expected 1 or more, got {workers}.")
         store = self._store = self._store or Store()
         self._networks = self._networks or prepare.open_networks(
-            self._directory, self._data, store, _stages(tell)
+            self._directory, self._data, store, _stages(tell, bounds.deadline)
         )
         search = Search(self._directory, self._data, self._networks, store, bounds, tell)
         reason = search.run(workers, device, engine)
@@ -238,25 +240,23 @@ class Study:
 
     def _optuna(self) -> optuna.Study:
         config = self._directory.config
-        return storage.open_optuna(
-            self.directory,
-            config.storage,
-            config.name,
-            metrics.DIRECTIONS[config.metric],
-            config.seed,
-        )
+        return storage.open_optuna(self.directory, config.storage, config.name, config.seed)
 
 
 def _ignore(event: Mapping[str, Any]) -> None:
     pass
 
 
-def _stages(tell: Listener) -> Callable[[str, int, int], None]:
+def _stages(tell: Listener, deadline: float) -> Callable[[str, int, int], None]:
     last = 0.0
 
     def stage(what: str, done: int, total: int) -> None:
         nonlocal last
         now = clock.monotonic()
+        if now > deadline:
+            raise StudyError(
+                f"The time was up after {what} {done} of {total} images: give more with --time."
+            )
         if now - last >= 0.1 or done >= total:
             last = now
             tell({"event": "stage", "worker": None, "what": what, "done": done, "total": total})

@@ -91,6 +91,8 @@ def export_trial(
 
 
 def _format(formats: Mapping[str, str], destination: Path) -> str:
+    if not destination.suffix and not destination.is_dir():
+        return next(iter(formats))
     for name, suffix in formats.items():
         if destination.suffix == suffix:
             return name

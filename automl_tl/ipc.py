@@ -114,6 +114,8 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 env={**os.environ, **(environment or {})},
+                # A terminal's Ctrl-C reaches its foreground group: us, who stop the child cleanly.
+                process_group=0 if os.name == "posix" else None,
             )
         finally:
             if stderr:

@@ -135,10 +135,10 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "flip": Parameter(Fixed(True), "bool", "whether augmentation mirrors images"),
     "epochs": Parameter(
-        Range(4, 12, integer=True, preferred=8), "int", "epochs of the last phase", (1, 100_000)
+        Range(6, 20, integer=True, preferred=12), "int", "epochs of the last phase", (1, 100_000)
     ),
     "warmup_epochs": Parameter(
-        Fixed(10), "int", "epochs of the head alone before fine-tuning", (0, 100_000)
+        Fixed(30), "int", "epochs of the head alone, before those of the last phase", (0, 100_000)
     ),
     "schedule": Parameter(
         Fixed("cosine"), "str", "of the learning rate", options=("cosine", "constant")

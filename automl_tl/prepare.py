@@ -17,7 +17,7 @@ from automl_tl.errors import DataError, StudyError, UsageError
 from automl_tl.host import BackendHost
 from automl_tl.plugins import get_plugins
 from automl_tl.space import Space
-from automl_tl.storage import check_new
+from automl_tl.storage import check_new, create_optuna, sqlite_absolute
 from automl_tl.study import Config, StudyData, StudyDirectory, check_free
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def new_study(
     check_free(path)
     if metric not in metrics.DIRECTIONS:
         raise UsageError(f"Expected a metric of {', '.join(metrics.DIRECTIONS)}, got {metric!r}.")
+    storage = sqlite_absolute(storage)
     if storage is not None:
         check_new(path, storage, path.name)
     plugins = get_plugins()
@@ -113,6 +114,8 @@ def new_study(
             if chosen[key] in given:  # a stranger's file is tried before any work is done
                 host(plugins.backbone(key).backend).describe(spec)
     study_data, arrays = _read(index, space, config, store, tell, stage)
+    path.mkdir(parents=True, exist_ok=True)
+    create_optuna(path, storage, config.name, metrics.DIRECTIONS[metric])
     study = StudyDirectory.create(path, config, study_data)
     return study, study_data, networks.Networks(specs, arrays)
 
@@ -146,7 +149,13 @@ def open_arrays(
                 found[size, resize] = (entry.path, _identity(facts))
     if len(found) == sum(map(len, sizes.values())):
         return found
-    index = sources.open_data(study.config.data, store.root, get_plugins().datasets)
+    try:
+        index = sources.open_data(study.config.data, store.root, get_plugins().datasets)
+    except DataError as error:
+        raise StudyError(
+            f"The images of the study {study.config.name} are needed again, because the cache no "
+            f"longer has them, but they are not where they were: {error}"
+        ) from None
     arrays, _, prepared = _decode(index, sizes, store, stage)
     if prepared.dataset_hash != data.dataset_hash:
         raise StudyError(

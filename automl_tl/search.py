@@ -122,9 +122,7 @@ class Search:
 
     def _open(self) -> optuna.Study:
         config = self._directory.config
-        study = storage.open_optuna(
-            self._directory.path, config.storage, config.name, self._direction, config.seed
-        )
+        study = storage.open_optuna(self._directory.path, config.storage, config.name, config.seed)
         storage.enqueue_baselines(study, study_space(config).baselines())
         for number, again in storage.reap(study, "its process died", exclusive=True):
             self._warn(_died(number, "its process died", again))
@@ -160,8 +158,7 @@ class Search:
                     "target": self._bounds.target,
                 },
                 "elapsed": time.monotonic() - self._bounds.started,
-                "best_number": self._best[0] if self._best else None,
-                "best_value": self._best[1] if self._best else None,
+                "best": _best_facts(study),
             }
         )
 
@@ -348,6 +345,22 @@ class Search:
 
     def _warn(self, text: str) -> None:
         self._tell({"event": "warning", "text": text})
+
+
+def _best_facts(study: optuna.Study) -> dict[str, Any] | None:
+    """Return the best trial as its ``trial_finished`` told it."""
+    best = best_trials(study)
+    if not best:
+        return None
+    facts = best[0].user_attrs[storage.FACTS]
+    return {
+        "number": best[0].number,
+        "state": "complete",
+        "value": float(best[0].values[0]),
+        "params": dict(best[0].params),
+        "backbone": facts["spec"]["backbone"],
+        **{key: facts.get(key) for key in ("duration_s", "epochs", "fine_tune_at", "layers")},
+    }
 
 
 def _retried(trial: optuna.trial.FrozenTrial) -> bool:

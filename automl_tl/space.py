@@ -135,7 +135,7 @@ class Space:
             augmentation=0.0 if frozen else draw("augmentation"),
             flip=True if frozen else draw("flip"),
             epochs=draw("epochs"),
-            warmup_epochs=0 if frozen else draw("warmup_epochs"),
+            warmup_epochs=draw("warmup_epochs"),
             schedule=draw("schedule"),
             class_weights=draw("class_weights"),
         )

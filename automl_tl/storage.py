@@ -7,10 +7,12 @@ killed process, and half a line at its end would spoil it for good; our lock cur
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -18,6 +20,7 @@ from filelock import FileLock
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from automl_tl.errors import StudyError
@@ -146,20 +149,31 @@ def open_storage(directory: Path, url: str | None) -> optuna.storages.BaseStorag
             return optuna.storages.JournalStorage(backend)
         return optuna.storages.RDBStorage(url)
     except Exception as error:  # SQLAlchemy's drivers raise whatever they like
-        where = url.split("@")[-1] if url else str(directory / JOURNAL)
+        if url is None:
+            raise StudyError(_damaged(directory / JOURNAL, error)) from None
+        where = url.split("@")[-1]
         raise StudyError(f"The storage {where} cannot be opened: {_first_line(error)}") from None
 
 
-def open_optuna(
-    directory: Path,
-    url: str | None,
-    name: str,
-    direction: str,
-    seed: int,
-) -> optuna.Study:
-    """Open or create the Optuna study, with our sampler and pruner.
+def create_optuna(directory: Path, url: str | None, name: str, direction: str) -> None:
+    """Create the Optuna study of a new study; ``direction`` is ``minimize`` or ``maximize``.
 
-    ``direction`` is ``minimize`` or ``maximize``.
+    Raises:
+        StudyError: When the storage cannot be used.
+    """
+    storage = open_storage(directory, url)
+    try:
+        optuna.create_study(
+            storage=storage, study_name=name, direction=StudyDirection[direction.upper()]
+        )
+    except Exception as error:  # see open_storage
+        raise StudyError(
+            f"The study {name!r} cannot be written to its storage: {_first_line(error)}"
+        ) from None
+
+
+def open_optuna(directory: Path, url: str | None, name: str, seed: int) -> optuna.Study:
+    """Open the Optuna study, with our sampler and pruner; writes nothing.
 
     The pruner is Optuna's percentile rule: after five finished trials, a trial stops when its best
     figure so far is among the worst third of the others at the same epoch. The median rule (Vizier,
@@ -167,18 +181,23 @@ def open_optuna(
     images: noise, and a schedule that still had to fall.
 
     Raises:
-        StudyError: When the storage cannot be used.
+        StudyError: When the storage cannot be used, or does not hold the study.
     """
+    if url is None and not (directory / JOURNAL).exists():
+        raise StudyError(f"The study {name!r} has lost its {JOURNAL} in {directory}: put it back.")
     storage = open_storage(directory, url)
     try:
-        return optuna.create_study(
+        return optuna.load_study(
             storage=storage,
             study_name=name,
-            direction=optuna.study.StudyDirection[direction.upper()],
             sampler=SeededSampler(seed),
             pruner=optuna.pruners.PercentilePruner(66.0, n_startup_trials=5, n_min_trials=4),
-            load_if_exists=True,
         )
+    except KeyError:
+        where = str(directory / JOURNAL) if url is None else "its storage"
+        raise StudyError(
+            f"The study {name!r} is not in {where}: was the file emptied or moved?"
+        ) from None
     except Exception as error:  # see open_storage
         raise StudyError(
             f"The study {name!r} cannot be read from its storage: {_first_line(error)}"
@@ -299,6 +318,28 @@ def _cut_torn_line(journal: Path) -> None:
             file.truncate(start + file.read().rfind(b"\n") + 1)
     except FileNotFoundError:
         return
+
+
+def _damaged(journal: Path, error: Exception) -> str:
+    """Name the line of a journal that cannot be read, and the way out."""
+    with suppress(OSError):
+        for number, line in enumerate(journal.read_bytes().splitlines(), start=1):
+            try:
+                json.loads(line)
+            except ValueError:
+                return (
+                    f"Line {number} of {journal} is damaged: keep a copy of the file, delete that "
+                    "line, and the study opens again."
+                )
+    return f"The storage {journal} cannot be opened: {_first_line(error)}"
+
+
+def sqlite_absolute(url: str | None) -> str | None:
+    """Return a storage URL whose SQLite file is found from every folder."""
+    prefix = "sqlite:///"
+    if url is None or not url.startswith(prefix) or url == f"{prefix}:memory:":
+        return url
+    return prefix + os.path.abspath(url[len(prefix) :])
 
 
 def _first_line(error: Exception) -> str:

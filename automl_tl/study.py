@@ -246,13 +246,16 @@ class StudyDirectory:
         self._models = keep
 
     def result(self) -> dict[str, Any] | None:
-        """Return the figures on the test split; None when they were not computed yet."""
+        """Return the figures on the test split.
+
+        None when they were not computed yet, or the file is damaged: they can be computed again.
+        """
         try:
-            result: dict[str, Any] = read_json(self.path / "result.json")
-        except FileNotFoundError:
+            result = read_json(self.path / "result.json")
+        except (OSError, ValueError):
             return None
-        except (OSError, ValueError) as error:
-            raise StudyError(f"{self.path / 'result.json'} is damaged: {error}.") from None
+        if not isinstance(result, dict) or {"trial", "test", "evaluations"} - set(result):
+            return None
         return result
 
     def write_result(self, result: Mapping[str, Any]) -> None:

@@ -232,7 +232,9 @@ class TrialRunner:
             info=info,
             head=Head(len(self._data.classes), spec.head_units, spec.dropout, spec.pooling),
             fine_tune_at=at,
-            warmup=PhaseSpec(spec.epochs if frozen else spec.warmup_epochs, spec.learning_rate),
+            warmup=PhaseSpec(
+                spec.warmup_epochs + (spec.epochs if frozen else 0), spec.learning_rate
+            ),
             fine_tuning=PhaseSpec(
                 0 if frozen else spec.epochs, spec.learning_rate * spec.fine_tune_factor
             ),
@@ -256,16 +258,3 @@ class TrialRunner:
         counts = np.bincount(self._data.labels[self._train], minlength=len(self._data.classes))
         weights: NDArray[np.float64] = counts.sum() / (len(counts) * np.maximum(counts, 1))
         return weights.astype(np.float32)
-
-
-def evaluate_test(
-    model: Path, host: BackendHost, pixels: Path, rows: NDArray[np.int64], chunk: int = 512
-) -> NDArray[np.float32]:
-    """Return a model file's logits ``(len(rows), classes)`` for some images of a pixel array."""
-    opened = host.load(model)
-    array = np.load(pixels, mmap_mode="r")
-    parts = [
-        opened.logits(np.ascontiguousarray(array[rows[start : start + chunk]]))
-        for start in range(0, len(rows), chunk)
-    ]
-    return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)

@@ -30,7 +30,8 @@ from automl_tl.prepare import study_space
 from automl_tl.recipe import model_facts
 from automl_tl.specs import FinishedTrial
 from automl_tl.study import KEEP_MODELS, StudyDirectory
-from automl_tl.trial import Hooks, TrialRunner, evaluate_test
+from automl_tl.testsplit import test_trial
+from automl_tl.trial import Hooks, TrialRunner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,11 @@ if TYPE_CHECKING:
     from automl_tl.trial import Outcome
     from automl_tl.types import EpochReport, NetworkInfo
 
+_STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
 STAGE_SECONDS = 0.25
 TUNED_BEFORE_PRUNING = 3
 """Epochs of fine-tuning that every trial gets; the first ones say little of the last."""
@@ -85,13 +91,8 @@ class Worker:
         self._config = self._directory.config
         self._data = self._directory.data()
         self._space = study_space(self._config)
-        self._study = storage.open_optuna(
-            setup.directory,
-            self._config.storage,
-            self._config.name,
-            metrics.DIRECTIONS[self._config.metric],
-            self._config.seed,
-        )
+        config = self._config
+        self._study = storage.open_optuna(setup.directory, config.storage, config.name, config.seed)
         self._hosts: dict[str, BackendHost] = {}
         self._store = Store(setup.cache, setup.cache_bytes)
         self._runner = TrialRunner(
@@ -173,13 +174,13 @@ class Worker:
             again = storage.fail(self._study, frozen, facts)
         else:
             trial.set_user_attr(storage.FACTS, facts)
-            self._study.tell(trial, value, state=state)
+            self._study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
         self._drop_models()
         self._observe(trial, state, value, facts)
         self._say(
             "trial_finished",
             number=trial.number,
-            state={TrialState.FAIL: "failed"}.get(state, state.name.lower()),
+            state="stopped" if again else _STATES[state],
             value=value,
             again=again,
             twin_of=facts.get("twin_of"),
@@ -302,7 +303,7 @@ class Worker:
             study=self._config.name,
             directory=self._directory.path,
             number=trial.number,
-            state={TrialState.FAIL: "failed"}.get(state, state.name.lower()),
+            state=_STATES[state],
             value=value,
             params=dict(trial.params),
             attributes=facts,
@@ -313,25 +314,9 @@ class Worker:
     def _test(self, number: int) -> None:
         """Compute a trial's figures on the split that the search never saw."""
         try:
-            trial = next(t for t in storage.best_trials(self._study) if t.number == number)
-            spec = trial.user_attrs[storage.FACTS]["spec"]
-            size = spec["image_size"] or get_plugins().backbone(spec["backbone"]).input_size
-            pixels, _ = self._setup.networks.arrays[size, spec["resize"]]
-            rows = self._data.rows("test")
+            spec = self._study.get_trials(deepcopy=False)[number].user_attrs[storage.FACTS]["spec"]
             host = self._host(spec["backbone"].partition("/")[0])
-            logits = evaluate_test(self._directory.model(number), host, pixels, rows)
-            labels = self._data.labels[rows]
-            test = metrics.from_logits(logits, labels)
-            correct = int((logits.argmax(axis=1) == labels).sum())
-            before = self._directory.result() or {}
-            np.save(self._directory.trial(number) / "test_logits.npy", logits)
-            self._directory.write_result(
-                {
-                    "trial": number,
-                    "test": {**test, "interval": list(metrics.interval(correct, len(rows)))},
-                    "evaluations": before.get("evaluations", 0) + 1,
-                }
-            )
+            test_trial(self._directory, self._data, number, spec, self._setup.networks, host)
         except (AutoMLError, OSError) as error:
             self._say("warning", text=f"The test split was not evaluated: {error}")
         self._say("tested", number=number)

@@ -18,7 +18,8 @@ ROUNDS = 3
 
 def seconds_a_trial(url: str | None, folder: Path) -> float:
     """Return the seconds that one trial of a fresh study takes."""
-    study = storage.open_optuna(folder, url, "s", "maximize", 0)
+    storage.create_optuna(folder, url, "s", "maximize")
+    study = storage.open_optuna(folder, url, "s", 0)
     started = time.perf_counter()
     for _ in range(TRIALS):
         trial = study.ask()

@@ -80,7 +80,7 @@ def test_a_fixed_parameter_is_not_drawn_and_a_frozen_trial_draws_nothing_of_fine
     assert spec.frozen
     assert spec.optimizer == "sgd"
     assert not {"depth", "optimizer", "fine_tune_factor", "augmentation"} & set(params)
-    assert (spec.augmentation, spec.warmup_epochs) == (0.0, 0)
+    assert (spec.augmentation, spec.fine_tune_factor) == (0.0, 1.0)
 
 
 def test_a_single_backbone_is_not_drawn() -> None:

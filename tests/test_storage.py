@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     import optuna
 
 
-def open_study(path: Path, seed: int = 0) -> optuna.Study:
-    return storage.open_optuna(path, None, "s", "maximize", seed)
+def open_study(path: Path, seed: int = 0, url: str | None = None) -> optuna.Study:
+    if url or not (path / storage.JOURNAL).exists():
+        storage.create_optuna(path, url, "s", "maximize")
+    return storage.open_optuna(path, url, "s", seed)
 
 
 def run_trial(study: optuna.Study) -> float:
@@ -68,7 +70,7 @@ def test_processes_share_a_journal(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from automl_tl import storage
-study = storage.open_optuna(Path(sys.argv[1]), None, "s", "maximize", 0)
+study = storage.open_optuna(Path(sys.argv[1]), None, "s", 0)
 for _ in range(15):
     trial = study.ask()
     study.tell(trial, trial.suggest_float("x", 0, 1))
@@ -143,7 +145,7 @@ def test_baselines_are_enqueued_once_whatever_is_killed(tmp_path: Path) -> None:
 def test_a_database_with_a_study_of_that_name_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'o.db'}"
     storage.check_new(tmp_path, url, "s")
-    storage.open_optuna(tmp_path, url, "s", "maximize", 0)
+    open_study(tmp_path, url=url)
     with pytest.raises(StudyError, match="holds a study 's' already"):
         storage.check_new(tmp_path, url, "s")
 
@@ -155,6 +157,39 @@ def test_a_storage_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None
 
 def test_sqlite_works_too(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'o.db'}"
-    study = storage.open_optuna(tmp_path, url, "s", "maximize", 0)
-    run_trial(study)
-    assert len(storage.open_optuna(tmp_path, url, "s", "maximize", 0).trials) == 1
+    run_trial(open_study(tmp_path, url=url))
+    assert len(storage.open_optuna(tmp_path, url, "s", 0).trials) == 1
+
+
+def test_a_damaged_line_is_named_with_the_way_out(tmp_path: Path) -> None:
+    run_trial(open_study(tmp_path))
+    journal = tmp_path / storage.JOURNAL
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[2] = b"nonsense\n"
+    journal.write_bytes(b"".join(lines))
+    with pytest.raises(StudyError, match=r"Line 3 of .* is damaged: keep a copy"):
+        open_study(tmp_path)
+
+
+def test_a_lost_or_emptied_journal_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="has lost its journal"):
+        storage.open_optuna(tmp_path, None, "s", 0)
+    (tmp_path / storage.JOURNAL).touch()
+    with pytest.raises(StudyError, match="was the file emptied or moved"):
+        storage.open_optuna(tmp_path, None, "s", 0)
+
+
+def test_opening_writes_nothing(tmp_path: Path) -> None:
+    run_trial(open_study(tmp_path))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(storage.open_optuna(tmp_path, None, "s", 0).trials) == 1
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_a_relative_sqlite_file_is_found_from_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert storage.sqlite_absolute("sqlite:///s.db") == f"sqlite:///{tmp_path / 's.db'}"
+    assert storage.sqlite_absolute("postgresql://h/d") == "postgresql://h/d"
+    assert storage.sqlite_absolute(None) is None

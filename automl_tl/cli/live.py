@@ -170,6 +170,8 @@ class LiveProgress(SearchProgress):
             self._above(f"Warning: {event['text']}", "yellow")
         elif kind == "worker_died":
             self._above(f"Warning: {words.worker_died(event)}", "yellow")
+        elif kind == "stopping":
+            self._above(words.stopping(str(event["reason"]), self.state.study), "yellow")
         elif kind == "trial_finished" and event["state"] == "failed":
             self._above(words.finished_trial(event, self.state.metric), "red")
 

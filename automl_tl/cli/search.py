@@ -163,8 +163,10 @@ def _search(options: SearchOptions) -> int:
     directory = studies.directory(options.study or studies.default_name(options.data))
 
     from automl_tl.api import Study
+    from automl_tl.units import parse_duration
 
     began = monotonic()
+    seconds = float("inf") if options.time is None else parse_duration(options.time)
     with watch(options.metric) as progress:
         study = Study.create(
             directory,
@@ -176,6 +178,7 @@ def _search(options: SearchOptions) -> int:
             seed=options.seed or 0,
             storage=options.storage,
             listener=progress,
+            deadline=began + seconds,
         )
         return _run(study, options, progress, began)
 

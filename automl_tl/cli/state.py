@@ -115,6 +115,9 @@ class SearchState:
     def _on_study(self, event: Event) -> None:
         self.study = event
         self.earlier = int(event.get("finished") or 0)
+        if event.get("best"):
+            self.best = event["best"]
+            self.finished.append(event["best"])
         self.began = self.clock() - float(event.get("elapsed") or 0)
 
     def _on_stage(self, event: Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
@@ -151,6 +152,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
         yield aside
+        aside.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner may read
         aside.replace(path)
     except (OSError, SafetensorError) as error:
         raise ExportError(
@@ -158,6 +160,12 @@ def written_aside(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def load_model(
