@@ -272,9 +272,10 @@ def check_free(path: Path) -> None:
     if path.is_file():
         raise StudyError(f"Expected a directory for the study, got the file {path}.")
     if (path / CONFIG).exists():
+        name = path.name if path.parent.name == "studies" else path
         raise StudyError(
-            f"There is a study in {path} already: continue it with `automl-tl resume`, or choose "
-            "another name with --study."
+            f"There is a study in {path} already: continue it with `automl-tl resume {name}`, or "
+            "choose another name with --study."
         )
     parent = next(folder for folder in (path, *path.parents) if folder.exists())
     if not parent.is_dir():
