@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 5.0
 """How long a worker may take to obey before it is killed."""
-STOP_SECONDS = 2.0
+STOP_SECONDS = 3.0
 """Kept back from ``--time`` for stopping, saving and loading the best model."""
+TEST_SECONDS = 7.0
+"""How far past the deadline the test split may run, when a machine turns out slower than it was."""
 MAX_FAILURES = 5
 MAX_DEATHS = 3
 MAX_TWINS = 20
@@ -205,6 +207,7 @@ class Search:
             self._idle.discard(index)
             self._worker_died(crew, index, message["reason"], study, running)
         else:
+            self._test_seconds = max(self._test_seconds, message.pop("test_seconds", 0.0))
             self._tell({"worker": index, **message})
 
     def _trial_finished(self, index: int, message: dict[str, Any]) -> None:
@@ -324,7 +327,7 @@ class Search:
         index = min(self._idle)
         crew.send(index, {"do": "test", "trial": number})
         self._tell({"event": "stage", "worker": index, "what": "test split", "done": 0, "total": 1})
-        limit = min(self._bounds.deadline + GRACE_SECONDS, time.monotonic() + 3600)
+        limit = min(self._bounds.deadline + TEST_SECONDS, time.monotonic() + 3600)
         while time.monotonic() < limit and self._interrupts.count < 2:
             for speaker, message in crew.poll(0.2):
                 if message["event"] in {"warning", "stage"}:

@@ -119,6 +119,9 @@ class TrialRunner:
         networks: The study's networks and pixel arrays.
         store: The cache.
         host: Returns the process of a backend.
+
+    Attributes:
+        reuse: Of the trial that runs, or ran last.
     """
 
     def __init__(
@@ -139,6 +142,7 @@ class TrialRunner:
         self._train = data.rows("train")
         self._validation = data.rows("validation")
         self._activations: dict[tuple[NetworkSpec, Path], Activations] = {}
+        self.reuse = Reuse()
 
     def run(self, spec: TrialSpec, hooks: Hooks) -> Outcome:
         """Run a trial.
@@ -175,7 +179,7 @@ class TrialRunner:
             (network, pixels),
             Activations(self._store, host, network, info, pixels, input_id),
         )
-        activations.reuse = Reuse()
+        self.reuse = activations.reuse = Reuse()
         trainer = host.trainer(self._job(spec, network, info, at, planned, activations))
         labels = self._data.labels[self._validation]
         progress = _Progress(labels, self._metric, activations, hooks)

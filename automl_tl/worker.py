@@ -229,6 +229,7 @@ class Worker:
                 value=value,
                 train_loss=report.train_loss,
                 seconds=report.seconds,
+                test_seconds=self._test_seconds(),
             )
             last = report.epoch + 1 == report.epochs
             tuned = report.epoch + 1 - spec.warmup_epochs if report.phase == "fine-tuning" else 0
@@ -254,14 +255,14 @@ class Worker:
             stopped=outcome.stopped,
             validation=dict(outcome.validation),
             reuse=asdict(outcome.reuse),
-            test_seconds=self._test_seconds(outcome),
+            test_seconds=self._test_seconds(),
         )
         return outcome
 
     def _check(self, ahead: float) -> None:
         """Raise when the deadline is nearer than ``ahead`` seconds, or somebody asked to stop."""
         if time.monotonic() + ahead > self._deadline:
-            raise FinishTraining("the time was up")
+            raise FinishTraining("the time is up")
         try:
             message = self._channel.receive(0)
         except TimeoutError:
@@ -270,9 +271,9 @@ class Worker:
             self._stop = str(message["reason"])
             raise FinishTraining(self._stop)
 
-    def _test_seconds(self, outcome: Outcome) -> float:
+    def _test_seconds(self) -> float:
         """Estimate what the test split will take, from what the frozen layers took an image."""
-        return round(outcome.reuse.slowest * len(self._data.rows("test")), 2)
+        return round(self._runner.reuse.slowest * len(self._data.rows("test")), 2)
 
     def _keep(self, trial: optuna.Trial, outcome: Outcome, facts: dict[str, Any]) -> None:
         """Write a trial's files before it is told, so that no finished trial lacks them."""

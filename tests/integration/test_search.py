@@ -54,7 +54,7 @@ def test_time_holds_and_leaves_a_model(cli: CommandLine, photos: Path) -> None:
     assert time.monotonic() - started < 35
     facts = cli.show("s")
     assert facts["best"]["test"] is not None
-    assert facts["trials"][0]["stopped"] == "the time was up"
+    assert facts["trials"][0]["stopped"] == "the time is up"
     cli.run("export", "s", "-o", "m.safetensors")
 
 
