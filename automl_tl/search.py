@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import TrialState
 
 from automl_tl import metrics, storage
+from automl_tl.announce import died, study_event
 from automl_tl.devices import devices_for
 from automl_tl.errors import StudyError
 from automl_tl.guard import Interrupts, alone
@@ -17,7 +18,6 @@ from automl_tl.plugins import get_plugins
 from automl_tl.prepare import study_space
 from automl_tl.specs import WorkerSettings
 from automl_tl.storage import best_trials
-from automl_tl.study import SPLITS
 from automl_tl.worker import Setup
 
 if TYPE_CHECKING:
@@ -95,7 +95,9 @@ class Search:
         spec = get_plugins().engine(engine)
         with alone(self._directory.path), self._interrupts:
             optuna_study = self._open()
-            self._announce(optuna_study)
+            self._tell(
+                study_event(self._directory, self._data, self._bounds, optuna_study, self._finished)
+            )
             devices = devices_for(workers, device)
             threads = max(1, (os.cpu_count() or 1) // len(devices))
 
@@ -127,7 +129,7 @@ class Search:
         study = storage.open_optuna(self._directory.path, config.storage, config.name, config.seed)
         storage.enqueue_baselines(study, study_space(config).baselines())
         for number, again in storage.reap(study, "its process died", exclusive=True):
-            self._warn(_died(number, "its process died", again))
+            self._warn(died(number, "its process died", again))
         self._count(study)
         return study
 
@@ -140,29 +142,6 @@ class Search:
             self._test_seconds = max(self._test_seconds, seconds)
         if best := best_trials(study):
             self._best = best[0].number, float(best[0].values[0])
-
-    def _announce(self, study: optuna.Study) -> None:
-        counts = {s: len(self._data.rows(s)) for s in SPLITS}
-        self._tell(
-            {
-                "event": "study",
-                "name": self._directory.config.name,
-                "directory": str(self._directory.path),
-                "metric": self._directory.config.metric,
-                "resumed": self._finished > 0,
-                "finished": self._finished,
-                "backbones": list(self._directory.config.backbones),
-                "images": counts,
-                "classes": len(self._data.classes),
-                "bounds": {
-                    "trials": self._bounds.trials,
-                    "time": self._bounds.seconds,
-                    "target": self._bounds.target,
-                },
-                "elapsed": time.monotonic() - self._bounds.started,
-                "best": _best_facts(study),
-            }
-        )
 
     def _loop(self, crew: Engine, workers: int, study: optuna.Study) -> None:
         for index in range(workers):
@@ -245,7 +224,7 @@ class Search:
     ) -> None:
         self._tell({"event": "worker_died", "worker": index, "reason": reason})
         for number, again in storage.reap(study, f"its process died ({reason})", exclusive=False):
-            self._warn(_died(number, reason, again))
+            self._warn(died(number, reason, again))
             if not again:
                 self._failures.append(f"its process died ({reason})")
         self._count(study)
@@ -350,28 +329,7 @@ class Search:
         self._tell({"event": "warning", "text": text})
 
 
-def _best_facts(study: optuna.Study) -> dict[str, Any] | None:
-    """Return the best trial as its ``trial_finished`` told it."""
-    best = best_trials(study)
-    if not best:
-        return None
-    facts = best[0].user_attrs[storage.FACTS]
-    return {
-        "number": best[0].number,
-        "state": "complete",
-        "value": float(best[0].values[0]),
-        "params": dict(best[0].params),
-        "backbone": facts["spec"]["backbone"],
-        **{key: facts.get(key) for key in ("duration_s", "epochs", "fine_tune_at", "layers")},
-    }
-
-
 def _retried(trial: optuna.trial.FrozenTrial) -> bool:
     """Whether a trial died and was enqueued again, so that it does not count."""
     facts = trial.user_attrs.get(storage.FACTS, {})
     return trial.state == TrialState.FAIL and bool(facts.get("retried"))
-
-
-def _died(number: int, reason: str, again: bool) -> str:
-    what = "it is tried again" if again else "it died before and is given up"
-    return f"Trial {number} was lost ({reason}); {what}."
