@@ -153,7 +153,8 @@ class Study:
 
         Args:
             trials: Finished trials of the study in all.
-            time: Wall time, seconds or ``30m``; it holds, the test figures included.
+            time: Wall time, seconds or ``30m``; it holds, the test figures included. Without any
+                bound, those of the study's last search count again.
             target: Value of the metric that is good enough.
             workers: Processes; one a GPU by default, else one.
             device: ``auto``, ``cpu``, ``cuda:0``, ...
@@ -170,11 +171,15 @@ class Study:
         """
         tell = listener or _ignore
         done = sum(self.summary()["state"].values())
+        if trials is None and time is None and target is None:
+            trials, time, target = self._earlier_bounds(done)
         bounds = make_bounds(self._directory.config.metric, done, trials, time, target, started)
         if trials is None and time is None and target is None:
             limit = format_duration(bounds.seconds or 0)
             text = f"No bound was given: at most {DEFAULT_TRIALS} more trials and {limit}."
             tell({"event": "note", "text": text})
+        else:
+            self._directory.write_bounds({"trials": trials, "time": time, "target": target})
         if workers is not None and workers < 1:
             raise UsageError(f"workers: expected 1 or more, got {workers}.")
         store = self._store = self._store or Store()
@@ -237,6 +242,13 @@ class Study:
             format,
             trial,
         )
+
+    def _earlier_bounds(self, done: int) -> tuple[int | None, str | float | None, float | None]:
+        """Return the bounds of the last search, unless they are used up."""
+        asked = self._directory.bounds()
+        if asked.get("trials") is not None and done >= asked["trials"]:
+            return None, None, None
+        return asked.get("trials"), asked.get("time"), asked.get("target")
 
     def _optuna(self) -> optuna.Study:
         config = self._directory.config

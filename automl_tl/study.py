@@ -8,6 +8,7 @@ studies/NAME/
   journal.log         the Optuna storage (unless --storage says otherwise)
   trials/00012/       validation_logits.npy; model.safetensors of the best few
   result.json         the best trial's figures on the test split
+  bounds.json         when the last search was to end
   logs/               what the workers printed
 ```
 """
@@ -257,6 +258,27 @@ class StudyDirectory:
         if not isinstance(result, dict) or {"trial", "test", "evaluations"} - set(result):
             return None
         return result
+
+    def bounds(self) -> dict[str, Any]:
+        """Return the bounds of the last search: ``trials``, ``time``, ``target``; or nothing."""
+        try:
+            asked = read_json(self.path / "bounds.json")
+        except (OSError, ValueError):
+            return {}
+        return asked if isinstance(asked, dict) else {}
+
+    def write_bounds(self, asked: Mapping[str, Any]) -> None:
+        """Remember the bounds of a search.
+
+        Raises:
+            StudyError: When the directory cannot be written.
+        """
+        try:
+            write_json(self.path / "bounds.json", dict(asked))
+        except OSError as error:
+            raise StudyError(
+                f"The study {self.path} cannot be written ({error.strerror})."
+            ) from None
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write the figures on the test split."""
