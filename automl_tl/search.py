@@ -257,7 +257,7 @@ class Search:
         limit = self._bounds.trials
         if limit is not None and self._finished + len(self._busy) >= limit:
             if not self._busy:
-                self._stop(f"{limit} trials are finished")
+                self._stop("1 trial is finished" if limit == 1 else f"{limit} trials are finished")
             return False
         if time.monotonic() + self._reserve() >= self._bounds.deadline:
             self._stop("the time is up")
