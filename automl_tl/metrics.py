@@ -71,6 +71,11 @@ def value(logits: NDArray[np.float32], labels: NDArray[np.int64], metric: str) -
     return float(_METRICS[metric](logits, labels))
 
 
+def goodness(value: float, metric: str) -> float:
+    """Return a figure that is larger for the better: the value, negated where less is better."""
+    return value if DIRECTIONS[metric] == "maximize" else -value
+
+
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the softmax of ``(n, classes)`` logits; rows sum to 1 whatever their size."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)

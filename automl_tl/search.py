@@ -72,7 +72,6 @@ class Search:
         self._store = store
         self._bounds = bounds
         self._tell = listener
-        self._direction = metrics.DIRECTIONS[study.config.metric]
         self._reason: str | None = None
         self._fatal: str | None = None
         self._stopped_at: float | None = None
@@ -116,7 +115,7 @@ class Search:
             crew = spec.create(settings)
             try:
                 self._loop(crew, len(devices), optuna_study)
-                self._finish(crew, len(devices), optuna_study)
+                self._finish(crew, optuna_study)
             finally:
                 hurry = self._interrupts.count > 1 or time.monotonic() > self._bounds.deadline
                 crew.close(0.5 if hurry else GRACE_SECONDS)
@@ -197,12 +196,11 @@ class Search:
         better = False
         if message["state"] == "complete":
             self._failures.clear()
-            sign = 1 if self._direction == "maximize" else -1
-            if self._best is None or sign * value > sign * self._best[1]:
-                better = True
+            better = self._best is None or self._goodness(value) > self._goodness(self._best[1])
+            if better:
                 self._best = message["number"], value
             self._test_seconds = max(self._test_seconds, message.pop("test_seconds"))
-        elif message["state"] == "failed" and not again:
+        elif message["state"] == "failed":
             self._failures.append(str(message["reason"]))
         self._tell(
             {
@@ -249,8 +247,7 @@ class Search:
         """Whether another trial may begin; if not, and nothing runs, the search is over."""
         target = self._bounds.target
         if target is not None and self._best and self._reason is None:
-            sign = 1 if self._direction == "maximize" else -1
-            if sign * self._best[1] >= sign * target:
+            if self._goodness(self._best[1]) >= self._goodness(target):
                 self._stop(f"the target {target:g} is reached")
         if self._reason:
             return False
@@ -288,7 +285,7 @@ class Search:
         """Seconds to keep for stopping and for the test split."""
         return STOP_SECONDS + self._test_seconds if self._bounds.seconds else 0.0
 
-    def _finish(self, crew: Engine, workers: int, study: optuna.Study) -> None:
+    def _finish(self, crew: Engine, study: optuna.Study) -> None:
         """Have the best trial's figures on the test split computed, unless they are known."""
         best = best_trials(study)
         if not best or self._interrupts.count > 1:
@@ -324,6 +321,9 @@ class Search:
             return
         reason, _count = Counter(self._failures).most_common(1)[0]
         raise StudyError(f"No trial succeeded; most failed because: {reason}")
+
+    def _goodness(self, value: float) -> float:
+        return metrics.goodness(value, self._directory.config.metric)
 
     def _warn(self, text: str) -> None:
         self._tell({"event": "warning", "text": text})

@@ -158,13 +158,18 @@ def open_storage(directory: Path, url: str | None) -> optuna.storages.BaseStorag
 def create_optuna(directory: Path, url: str | None, name: str, direction: str) -> None:
     """Create the Optuna study of a new study; ``direction`` is ``minimize`` or ``maximize``.
 
+    A creation that was killed half-way is simply done again.
+
     Raises:
         StudyError: When the storage cannot be used.
     """
     storage = open_storage(directory, url)
     try:
         optuna.create_study(
-            storage=storage, study_name=name, direction=StudyDirection[direction.upper()]
+            storage=storage,
+            study_name=name,
+            direction=StudyDirection[direction.upper()],
+            load_if_exists=True,
         )
     except Exception as error:  # see open_storage
         raise StudyError(

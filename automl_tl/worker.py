@@ -104,7 +104,6 @@ class Worker:
             self._host,
         )
         self._owner = storage.owner()
-        self._stop: str | None = None
         self._deadline = float("inf")
         self._said = 0.0
 
@@ -114,14 +113,11 @@ class Worker:
         while True:
             message = self._channel.receive()
             if message["do"] == "trial":
-                self._stop = None
                 self._deadline = time.monotonic() + message["seconds"]
                 self._trial()
             elif message["do"] == "test":
                 self._test(message["trial"])
-            elif message["do"] == "stop":
-                continue
-            self._say("idle")
+            self._say("idle")  # also to a stop that came when nothing ran
 
     def _host(self, name: str) -> BackendHost:
         if name not in self._hosts:
@@ -268,8 +264,7 @@ class Worker:
         except TimeoutError:
             return
         if message["do"] == "stop":
-            self._stop = str(message["reason"])
-            raise FinishTraining(self._stop)
+            raise FinishTraining(str(message["reason"]))
 
     def _test_seconds(self) -> float:
         """Estimate what the test split will take, from what the frozen layers took an image."""
@@ -284,10 +279,10 @@ class Worker:
         aside.replace(folder / "validation_logits.npy")
         write_json(folder / "history.json", outcome.history)
         kept = storage.best_trials(self._study)[:KEEP_MODELS]
-        sign = 1 if metrics.DIRECTIONS[self._config.metric] == "maximize" else -1
-        worst = min((sign * float(t.values[0]) for t in kept), default=-np.inf)
-        if len(kept) == KEEP_MODELS and sign * outcome.value <= worst:
-            return
+        if len(kept) == KEEP_MODELS:
+            last = metrics.goodness(float(kept[-1].values[0]), self._config.metric)
+            if metrics.goodness(outcome.value, self._config.metric) <= last:
+                return
         model = model_facts(self._config, self._data, trial.number, facts)
         outcome.trainer.save(self._directory.model(trial.number), model.metadata())
 

@@ -188,3 +188,8 @@ def test_optimism_tells_people():
     # No choice was made, but the gap is far beyond chance.
     assert metrics.optimism(0.99, 10_000, 1, test=0.9, n_test=10_000)["warn"]
     assert "only trial" in metrics.optimism(0.99, 10, 1)["sentence"]
+
+
+def test_goodness_is_larger_for_the_better() -> None:
+    assert metrics.goodness(0.9, "accuracy") > metrics.goodness(0.8, "accuracy")
+    assert metrics.goodness(0.2, "log_loss") > metrics.goodness(0.3, "log_loss")

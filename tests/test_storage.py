@@ -193,3 +193,9 @@ def test_a_relative_sqlite_file_is_found_from_everywhere(
     assert storage.sqlite_absolute("sqlite:///s.db") == f"sqlite:///{tmp_path / 's.db'}"
     assert storage.sqlite_absolute("postgresql://h/d") == "postgresql://h/d"
     assert storage.sqlite_absolute(None) is None
+
+
+def test_a_creation_that_was_killed_is_done_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        storage.create_optuna(tmp_path, None, "s", "maximize")
+    assert storage.open_optuna(tmp_path, None, "s", 0).trials == []
