@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import nn
+
+from automl_tl.training.head import kernels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,16 +17,11 @@ if TYPE_CHECKING:
 
     from automl_tl.types import Head
 
-_WEIGHTS = 0x48454144
-"""Sets the draws of the head's weights apart from others of the same seed ("HEAD")."""
-
 
 class HeadModule(nn.Module):
     """Maps a backbone's output, or its pooled features, to logits.
 
-    Dense layers start from Glorot uniform weights and zero biases, drawn from NumPy's
-    ``default_rng([0x48454144, seed])`` layer after layer as ``(inputs, outputs)``, so that every
-    framework can repeat them.
+    Dense layers start from the weights of ``automl_tl.training.head`` and zero biases.
 
     Args:
         head: What to build.
@@ -45,7 +41,7 @@ class HeadModule(nn.Module):
             layers.append(nn.Dropout(head.dropout))
         layers.append(_dense(width, head.classes))
         self.layers = nn.Sequential(*layers)
-        _initialise(self, seed)
+        _initialise(self, head, head_inputs(head, output_shape), seed)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, C, H, W)``, ``(N, D)`` or pooled features to float32 ``(N, classes)``."""
@@ -74,13 +70,9 @@ def _dense(inputs: int, outputs: int) -> nn.Module:
     return nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
 
 
-def _initialise(head: HeadModule, seed: int) -> None:
-    random = np.random.default_rng([_WEIGHTS, seed])
+def _initialise(module: HeadModule, head: Head, inputs: int, seed: int) -> None:
+    dense = [layer for layer in module.layers if isinstance(layer, nn.Linear)]
     with torch.no_grad():
-        for layer in head.layers:
-            if isinstance(layer, nn.Linear):
-                inputs, outputs = layer.in_features, layer.out_features
-                limit = math.sqrt(6 / (inputs + outputs))
-                weights = random.uniform(-limit, limit, (inputs, outputs)).astype(np.float32)
-                layer.weight.copy_(torch.from_numpy(weights.T.copy()))
-                layer.bias.zero_()
+        for layer, kernel in zip(dense, kernels(head, inputs, seed), strict=True):
+            layer.weight.copy_(torch.from_numpy(kernel.T.copy()))
+            layer.bias.zero_()

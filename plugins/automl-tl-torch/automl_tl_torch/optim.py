@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from automl_tl.errors import UsageError
+from automl_tl.training.head import decays
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,8 +33,8 @@ def create(
     """
     tensors = list(parameters)
     groups = [
-        {"params": [p for p in tensors if _decays(p)], "weight_decay": weight_decay},
-        {"params": [p for p in tensors if not _decays(p)], "weight_decay": 0.0},
+        {"params": [p for p in tensors if decays(p.shape)], "weight_decay": weight_decay},
+        {"params": [p for p in tensors if not decays(p.shape)], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     # One kernel for all tensors, which these three have; a fifth faster on a CPU too.
@@ -52,7 +53,3 @@ def create(
                 groups, learning_rate, initial_accumulator_value=0.1, eps=EPSILON
             )
     raise UsageError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {name!r}.")
-
-
-def _decays(parameter: Parameter) -> bool:
-    return sum(length > 1 for length in parameter.shape) > 1

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from automl_tl import schedules
 from automl_tl.errors import TrialError
-from automl_tl.types import EpochReport, TrainFacts
+from automl_tl.training import loop
+from automl_tl.types import TrainFacts
 from automl_tl_torch import optim, precision
-from automl_tl_torch.data import Feed, shuffled
+from automl_tl_torch.data import Feed
 from automl_tl_torch.head import HeadModule
 from automl_tl_torch.model import save_model
 from automl_tl_torch.step import Loss, MicroBatches, Step
@@ -29,26 +26,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from automl_tl.protocols import Progress
-    from automl_tl.types import Phase, PhaseSpec, Source, TrainJob
+    from automl_tl.training.loop import Epoch, Stage
+    from automl_tl.types import Source, TrainJob
     from automl_tl_torch.network import Network
 
 _EVALUATION_BATCH = 64
 _POOLED_BATCH = 4096
-_CHECK_EVERY = 8
+_LOOK_EVERY = 8
 """Steps between two looks at the loss where looking means waiting for the device."""
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """One phase: what it trains, on what."""
-
-    number: int
-    name: Phase
-    spec: PhaseSpec
-    fine_tune_at: int
-    train: tuple[Source, ...]
-    validation: Source
-    epochs_before: int
 
 
 class TorchTrainer:
@@ -84,6 +69,9 @@ class TorchTrainer:
         self._trained: dict[str, nn.Parameter] = self._head_parameters()
         self._snapshot: dict[str, Tensor] = {}
         self._reported = False
+        self._fine_tune_at = len(job.info.layers)
+        self._hold = True
+        self._step: Step | None = None
 
     def run(self, progress: Progress) -> TrainFacts:
         """Train to the end, or until ``progress`` raises.
@@ -92,8 +80,7 @@ class TorchTrainer:
             TrialError: The loss is no longer finite, or the device's memory too small.
         """
         try:
-            for plan in self._plans():
-                self._train(plan, progress)
+            loop.train(self.job, self, progress)
         except torch.OutOfMemoryError as error:
             reason = str(error).split(". ")[0]
             raise TrialError(
@@ -137,105 +124,60 @@ class TorchTrainer:
             tensors[f"backbone.{name}"] = value
         save_model(path, {**tensors, **self._snapshot}, metadata)
 
-    def _plans(self) -> Iterator[_Plan]:
+    def begin(self, stage: Stage) -> None:
+        """Make the stage's layers trainable; see ``Steps``."""
         job, layers = self.job, len(self.job.info.layers)
-        if job.warmup.epochs:
-            yield _Plan(0, "warm-up", job.warmup, layers, (job.head_train,), job.head_validation, 0)
-        if job.fine_tuning.epochs:
-            validation = job.tune_validation or job.head_validation
-            train = job.tune_train or (job.head_train,)
-            above = max(source.cut for source in train)
-            if above > job.fine_tune_at:
-                raise TrialError(
-                    f"fine-tuning from layer {job.fine_tune_at} needs activations from there or "
-                    f"below, but got those of layer {above}; this is a mistake in the plan."
-                )
-            before, at = job.warmup.epochs, job.fine_tune_at
-            yield _Plan(1, "fine-tuning", job.fine_tuning, at, train, validation, before)
-
-    def _train(self, plan: _Plan, progress: Progress) -> None:
-        job = self.job
-        layers = len(job.info.layers)
-        cuts = [source.cut for source in (*plan.train, plan.validation)]
-        if min(plan.fine_tune_at, *cuts) < layers:
-            self._built().freeze(plan.fine_tune_at)
-        tuned = self._layer_parameters(plan.fine_tune_at)
+        cuts = [source.cut for source in (*stage.train, stage.validation)]
+        if min(stage.fine_tune_at, *cuts) < layers:
+            self._built().freeze(stage.fine_tune_at)
+        tuned = self._layer_parameters(stage.fine_tune_at)
         # Stopped before the phase's first report, the layers are still as they were.
-        self._remember(tuned)
+        self._keep(tuned)
         self._trained = self._head_parameters() | tuned
-        peak = plan.spec.learning_rate
-        step = Step(
+        peak = stage.spec.learning_rate
+        # An array of its own for every epoch is read once, so there is no use in holding it.
+        self._hold = len({source.path for source in stage.train}) == 1
+        self._fine_tune_at = stage.fine_tune_at
+        self._step = Step(
             optim.create(job.optimizer, self._trained.values(), peak, job.weight_decay),
             Loss(job, self.device),
             self._micro,
             torch.amp.GradScaler("cuda", enabled=self._dtype == torch.float16),
         )
-        for epoch in range(plan.spec.epochs):
-            report = self._epoch(plan, epoch, step, progress)
-            self._remember(self._trained)
-            self._reported = True
-            progress.epoch(report)
 
-    def _epoch(self, plan: _Plan, epoch: int, step: Step, progress: Progress) -> EpochReport:
-        started = time.perf_counter()
-        job = self.job
-        source = plan.train[epoch % len(plan.train)]
-        for needed in (source, plan.validation):
-            progress.need(needed)
-        # An array of its own for every epoch is read once, so there is no use in holding it.
-        held = self._arrays if len({source.path for source in plan.train}) == 1 else {}
-        feed = Feed(source, self.device, held)
-        validation = Feed(plan.validation, self.device, self._arrays)
-        images, everything = len(feed), len(feed) + len(validation)
-        steps = math.ceil(images / job.batch_size)
-        key = [job.seed, plan.number, epoch]
-        order = shuffled(images, np.random.default_rng(key))
+    def train(self, epoch: Epoch) -> Iterator[tuple[int, float | None]]:
+        """Take an epoch's steps; see ``Steps``."""
+        assert self._step is not None, "begin comes first"
+        feed = Feed(epoch.source, self.device, self._arrays if self._hold else {})
         total = torch.zeros((), device=self.device)
-        rate = plan.spec.learning_rate
         done = 0
         self.head.train()
         if self._network is not None:
-            self._network.freeze(plan.fine_tune_at)
-        with _random(key, self.device):
-            for number, positions in enumerate(feed.batches(order, job.batch_size)):
-                rate = schedules.learning_rate(
-                    job.schedule,
-                    plan.spec.learning_rate,
-                    epoch * steps + number,
-                    plan.spec.epochs * steps,
-                )
-                total += step(partial(self._logits, feed), positions, rate)
+            self._network.freeze(self._fine_tune_at)
+        with _random(epoch.key, self.device):
+            batches = feed.batches(epoch.order, self.job.batch_size)
+            for number, (positions, rate) in enumerate(zip(batches, epoch.rates, strict=True)):
+                total += self._step(partial(self._logits, feed), positions, float(rate))
                 done += len(positions)
-                if self.device.type != "cuda" or number % _CHECK_EVERY == 0 or done == images:
-                    _check(math.isfinite(total), "loss", plan, epoch)
-                progress.step(plan.name, done, everything)
-        logits = self._validate(
-            validation, lambda seen: progress.step(plan.name, images + seen, everything)
-        )
-        _check(bool(np.isfinite(logits).all()), "validation logits", plan, epoch)
-        return EpochReport(
-            phase=plan.name,
-            epoch=plan.epochs_before + epoch,
-            epochs=job.warmup.epochs + job.fine_tuning.epochs,
-            train_loss=float(total) / images,
-            validation_logits=logits,
-            learning_rate=rate,
-            seconds=time.perf_counter() - started,
-        )
+                look = number % _LOOK_EVERY == 0 or done == len(epoch.order)
+                yield done, float(total) if look or self.device.type == "cpu" else None
 
-    def _validate(self, feed: Feed, seen: Callable[[int], None]) -> NDArray[np.float32]:
-        """Return float32 ``(n, classes)``."""
+    def validate(self, source: Source) -> Iterator[NDArray[np.float32]]:
+        """Yield the logits of a source's images; see ``Steps``."""
+        feed = Feed(source, self.device, self._arrays)
         self.head.eval()
         if self._network is not None:
             self._network.eval()
-        pooled = feed.source.pooling is not None
-        batch_size = _POOLED_BATCH if pooled else self._evaluation.batch_size
-        logits = []
-        with torch.inference_mode():
-            for positions in feed.batches(np.arange(len(feed)), batch_size):
-                logits.append(self._evaluation.fit(partial(self._evaluate, feed, positions)))
-                seen(sum(map(len, logits)))
-        return torch.cat(logits).float().cpu().numpy()
+        batch_size = self._evaluation.batch_size if source.pooling is None else _POOLED_BATCH
+        for positions in feed.batches(np.arange(len(feed)), batch_size):
+            with torch.inference_mode():
+                logits = self._evaluation.fit(partial(self._evaluate, feed, positions))
+            yield logits.float().cpu().numpy()
+
+    def remember(self) -> None:
+        """Copy what was trained to the CPU; see ``Steps``."""
+        self._keep(self._trained)
+        self._reported = True
 
     def _evaluate(self, feed: Feed, positions: NDArray[np.int64]) -> Tensor:
         if feed.source.pooling is not None:
@@ -268,7 +210,7 @@ class TorchTrainer:
         named = self._built().module.named_parameters()
         return {f"backbone.{name}": tensor for name, tensor in named if tensor.requires_grad}
 
-    def _remember(self, parameters: Mapping[str, nn.Parameter]) -> None:
+    def _keep(self, parameters: Mapping[str, nn.Parameter]) -> None:
         for name, tensor in parameters.items():
             self._snapshot[name] = tensor.detach().to("cpu", copy=True)
 
@@ -280,11 +222,3 @@ def _random(key: Sequence[int], device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-def _check(finite: bool, what: str, plan: _Plan, epoch: int) -> None:
-    if not finite:
-        raise TrialError(
-            f"the {what} became NaN or infinite in epoch {epoch + 1} of {plan.spec.epochs} of the "
-            f"{plan.name}; try a lower learning rate."
-        )

@@ -128,7 +128,7 @@ def test_arrays_too_large_for_memory_give_the_same_numbers(workshop, monkeypatch
     full = type("Memory", (), {"available": 0})()
     monkeypatch.setattr(psutil, "virtual_memory", lambda: full)
     _, _, on_disk = shop.train(job)
-    monkeypatch.setattr("automl_tl_torch.data._MIXED_BYTES", 0)
+    monkeypatch.setattr("automl_tl.training.rows._MIXED_BYTES", 0)
     _, _, row_by_row = shop.train(job)
     assert np.array_equal(in_memory.logits, on_disk.logits)
     assert np.array_equal(in_memory.logits, row_by_row.logits)

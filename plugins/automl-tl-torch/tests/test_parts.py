@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from automl_tl.errors import UsageError
+from automl_tl.training.order import shuffled
 from automl_tl.types import Head, Source
 from automl_tl_torch import optim
-from automl_tl_torch.data import Feed, shuffled
+from automl_tl_torch.data import Feed
 from automl_tl_torch.head import HeadModule, pool
 
 CPU = torch.device("cpu")
