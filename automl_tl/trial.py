@@ -14,6 +14,7 @@ from automl_tl.errors import FinishTraining, TrialError
 from automl_tl.networks import describe
 from automl_tl.planner import GPU_RATES, Plan, Rates, Work, plan
 from automl_tl.plugins import get_plugins
+from automl_tl.training.split import SplitTrainer
 from automl_tl.types import Head, PhaseSpec, TrainFacts, TrainJob, View
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ class TrialRunner:
             Activations(self._store, host, network, info, pixels, input_id),
         )
         self.reuse = activations.reuse = Reuse()
-        trainer = host.trainer(self._job(spec, network, info, at, planned, activations))
+        job = self._job(spec, network, info, at, planned, activations)
+        trainer = SplitTrainer(job, host)
         labels = self._data.labels[self._validation]
         progress = _Progress(labels, self._metric, activations, hooks)
         stopped = None

@@ -188,6 +188,10 @@ class TrainJob:
         head_validation: Validation source of phase 1.
         tune_train: Sources of phase 2, one a view.
         tune_validation: Validation source of phase 2.
+        head_weights: float32 kernels ``(inputs, outputs)`` and biases, ``kernel, bias, kernel,
+            ...``, of a head that has been through phase 1 already, which then is left out; None
+            draws them with ``automl_tl.training.head``. A trainer of such a job may be saved
+            before it ran.
     """
 
     network: NetworkSpec
@@ -208,6 +212,7 @@ class TrainJob:
     head_validation: Source
     tune_train: tuple[Source, ...] = ()
     tune_validation: Source | None = None
+    head_weights: tuple[NDArray[np.float32], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from automl_tl.training.rows import Rows
 from automl_tl.types import EpochReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from numpy.typing import NDArray
 
@@ -86,17 +86,27 @@ class Steps(Protocol):
         """Keep the trained variables as they are now, for ``Trainer.save``."""
 
 
-def train(job: TrainJob, steps: Steps, progress: Progress) -> None:
+def train(
+    job: TrainJob, steps: Steps, progress: Progress, phases: Container[Phase] | None = None
+) -> None:
     """Train a job to the end, or until ``progress`` raises.
 
     Shuffling and rates are the same for every framework and do not depend on what is stored:
     the order of an epoch follows from (seed, phase, epoch) and the number of images alone.
+
+    Args:
+        job: What to train.
+        steps: The framework's part.
+        progress: Told of every epoch.
+        phases: The phases to go through; None for all that are still to do.
 
     Raises:
         TrialError: The loss or a logit is no longer finite, or the sources lie above the layers
             that are to be trained.
     """
     for stage in stages(job):
+        if phases is not None and stage.name not in phases:
+            continue
         steps.begin(stage)
         for number in range(stage.spec.epochs):
             report = _epoch(job, stage, number, steps, progress)
@@ -105,13 +115,13 @@ def train(job: TrainJob, steps: Steps, progress: Progress) -> None:
 
 
 def stages(job: TrainJob) -> Iterator[Stage]:
-    """Yield the phases of a job that have epochs.
+    """Yield the phases of a job that have epochs and are still to do.
 
     Raises:
         TrialError: The sources lie above the layers that are to be trained.
     """
     layers = len(job.info.layers)
-    if job.warmup.epochs:
+    if job.warmup.epochs and job.head_weights is None:
         yield Stage(0, "warm-up", job.warmup, layers, (job.head_train,), job.head_validation, 0)
     if job.fine_tuning.epochs:
         validation = job.tune_validation or job.head_validation

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,6 +14,7 @@ from automl_tl.training.head import kernels
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from automl_tl.types import Head
@@ -21,15 +23,23 @@ if TYPE_CHECKING:
 class HeadModule(nn.Module):
     """Maps a backbone's output, or its pooled features, to logits.
 
-    Dense layers start from the weights of ``automl_tl.training.head`` and zero biases.
+    Dense layers start from the weights of ``automl_tl.training.head`` and zero biases, unless
+    others are given.
 
     Args:
         head: What to build.
         output_shape: Of one image's tensor at the backbone's end: ``(C, H, W)`` or ``(D,)``.
         seed: Of the weights.
+        weights: As ``TrainJob.head_weights``.
     """
 
-    def __init__(self, head: Head, output_shape: Sequence[int], seed: int) -> None:
+    def __init__(
+        self,
+        head: Head,
+        output_shape: Sequence[int],
+        seed: int,
+        weights: Sequence[NDArray[np.float32]] | None = None,
+    ) -> None:
         super().__init__()
         self.pooling = head.pooling
         width = head_inputs(head, output_shape)
@@ -41,7 +51,14 @@ class HeadModule(nn.Module):
             layers.append(nn.Dropout(head.dropout))
         layers.append(_dense(width, head.classes))
         self.layers = nn.Sequential(*layers)
-        _initialise(self, head, head_inputs(head, output_shape), seed)
+        if weights is None:
+            drawn = kernels(head, head_inputs(head, output_shape), seed)
+            weights = [
+                array
+                for kernel in drawn
+                for array in (kernel, np.zeros(kernel.shape[1], np.float32))
+            ]
+        _fill(self, weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, C, H, W)``, ``(N, D)`` or pooled features to float32 ``(N, classes)``."""
@@ -70,9 +87,9 @@ def _dense(inputs: int, outputs: int) -> nn.Module:
     return nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
 
 
-def _initialise(module: HeadModule, head: Head, inputs: int, seed: int) -> None:
+def _fill(module: HeadModule, weights: Sequence[NDArray[np.float32]]) -> None:
     dense = [layer for layer in module.layers if isinstance(layer, nn.Linear)]
     with torch.no_grad():
-        for layer, kernel in zip(dense, kernels(head, inputs, seed), strict=True):
+        for layer, kernel, bias in zip(dense, weights[::2], weights[1::2], strict=True):
             layer.weight.copy_(torch.from_numpy(kernel.T.copy()))
-            layer.bias.zero_()
+            layer.bias.copy_(torch.from_numpy(bias))

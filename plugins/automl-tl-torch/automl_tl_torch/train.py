@@ -58,7 +58,9 @@ class TorchTrainer:
     def __init__(self, job: TrainJob, network: Callable[[], Network], device: torch.device) -> None:
         self.job = job
         self.device = device
-        self.head = HeadModule(job.head, job.info.cuts[-1].shape, job.seed).to(device)
+        self.head = HeadModule(job.head, job.info.cuts[-1].shape, job.seed, job.head_weights).to(
+            device
+        )
         self._build = network
         self._network: Network | None = None
         self._segments: dict[int, nn.Module] = {}
@@ -68,7 +70,7 @@ class TorchTrainer:
         self._evaluation = MicroBatches(max(_EVALUATION_BATCH, job.batch_size))
         self._trained: dict[str, nn.Parameter] = self._head_parameters()
         self._snapshot: dict[str, Tensor] = {}
-        self._reported = False
+        self._savable = job.head_weights is not None
         self._fine_tune_at = len(job.info.layers)
         self._hold = True
         self._step: Step | None = None
@@ -114,7 +116,7 @@ class TorchTrainer:
             TrialError: No epoch was reported yet.
             ExportError: The file cannot be written.
         """
-        if not self._reported:
+        if not self._savable:
             raise TrialError(
                 "the trial was stopped before its first epoch ended, so there is no model to "
                 "save; give it more time."
@@ -177,7 +179,7 @@ class TorchTrainer:
     def remember(self) -> None:
         """Copy what was trained to the CPU; see ``Steps``."""
         self._keep(self._trained)
-        self._reported = True
+        self._savable = True
 
     def _evaluate(self, feed: Feed, positions: NDArray[np.int64]) -> Tensor:
         if feed.source.pooling is not None:

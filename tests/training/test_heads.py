@@ -1,0 +1,212 @@
+"""Heads trained in NumPy: alone, stacked, and against formulas written out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from automl_tl.errors import FinishTraining, UsageError
+from automl_tl.training.head_trainer import LARGEST, HeadTrainer, fits
+from automl_tl.training.heads import HeadStack, parameters
+from automl_tl.types import (
+    Cut,
+    Head,
+    Layer,
+    NetworkInfo,
+    NetworkSpec,
+    PhaseSpec,
+    Source,
+    TrainJob,
+)
+
+FEATURES, CLASSES, TRAIN, VALIDATION = 12, 3, 50, 17
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
+
+
+class Recorder:
+    def __init__(self, stop_after=None):
+        self.reports, self.steps, self.stop_after = [], [], stop_after
+
+    def need(self, source):
+        pass
+
+    def epoch(self, report):
+        self.reports.append(report)
+        if len(self.reports) == self.stop_after:
+            raise FinishTraining("enough")
+
+    def step(self, what, done, total):
+        self.steps.append((what, done, total))
+
+
+@pytest.fixture
+def job(tmp_path):
+    random = np.random.default_rng(0)
+    labels = np.arange(TRAIN + VALIDATION) % CLASSES
+    features = random.standard_normal((len(labels), FEATURES)).astype(np.float32)
+    features[np.arange(len(labels)), labels] += 2
+    np.save(tmp_path / "features.npy", features)
+    info = NetworkInfo(
+        (Layer("all", "Net", 10),),
+        (Cut(0, (8, 8, 3), 0), Cut(1, (FEATURES, 2, 2), 100)),
+        FEATURES,
+        "1",
+    )
+    rows = random.permutation(len(labels))
+    source = Source(tmp_path / "features.npy", 1, "avg")
+    return TrainJob(
+        network=NetworkSpec("x/y", 8, None, "random:0"),
+        info=info,
+        head=Head(CLASSES, (7,), 0.3),
+        fine_tune_at=1,
+        warmup=PhaseSpec(4, 1e-2),
+        fine_tuning=PhaseSpec(0, 1e-3),
+        optimizer="adam",
+        schedule="cosine",
+        weight_decay=1e-2,
+        batch_size=8,
+        label_smoothing=0.1,
+        class_weights=np.array([0.5, 1.0, 1.5], np.float32),
+        seed=3,
+        train_labels=labels[rows[:TRAIN]],
+        head_train=dataclasses.replace(source, rows=rows[:TRAIN]),
+        head_validation=dataclasses.replace(source, rows=rows[TRAIN:]),
+    )
+
+
+def train(job):
+    recorder = Recorder()
+    trainer = HeadTrainer(job)
+    trainer.run(recorder)
+    return trainer, np.stack([report.validation_logits for report in recorder.reports])
+
+
+def test_it_learns_and_reports_every_epoch(job):
+    recorder = Recorder()
+    trainer = HeadTrainer(dataclasses.replace(job, warmup=PhaseSpec(30, 1e-2)))
+    trainer.run(recorder)
+    assert [report.epoch for report in recorder.reports] == list(range(30))
+    assert {report.phase for report in recorder.reports} == {"warm-up"}
+    losses = [report.train_loss for report in recorder.reports]
+    assert losses[-1] < 0.6 * losses[0]
+    labels = np.load(job.head_train.path)[job.head_validation.rows][:, :CLASSES].argmax(axis=1)
+    agree = recorder.reports[-1].validation_logits.argmax(axis=1) == labels
+    assert agree.mean() > 0.7
+    assert recorder.steps[-1] == ("warm-up", TRAIN + VALIDATION, TRAIN + VALIDATION)
+    assert [array.shape for array in trainer.weights] == [(FEATURES, 7), (7,), (7, 3), (3,)]
+
+
+def test_the_same_job_repeats_bit_for_bit_and_another_seed_does_not(job):
+    first, again = train(job)[1], train(job)[1]
+    other = train(dataclasses.replace(job, seed=4))[1]
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+def test_features_too_large_for_memory_give_the_same_numbers(job, monkeypatch):
+    expected = train(job)[1]
+    monkeypatch.setattr("automl_tl.training.rows.Rows.fits", False)
+    assert np.array_equal(train(job)[1], expected)
+
+
+def test_stopped_by_its_owner_it_keeps_the_last_reported_epoch(job):
+    trainer = HeadTrainer(job)
+    with pytest.raises(FinishTraining):
+        trainer.run(Recorder(stop_after=2))
+    short = dataclasses.replace(job, schedule="constant", warmup=PhaseSpec(2, 1e-2))
+    long = dataclasses.replace(short, warmup=PhaseSpec(9, 1e-2))
+    stopped = HeadTrainer(long)
+    with pytest.raises(FinishTraining):
+        stopped.run(Recorder(stop_after=2))
+    for found, expected in zip(stopped.weights, train(short)[0].weights, strict=True):
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("units", [(), (7,), (7, 5)])
+def test_a_stack_computes_what_each_head_computes_alone(job, optimizer, units):
+    random = np.random.default_rng(1)
+    features = random.standard_normal((TRAIN, FEATURES)).astype(np.float32)
+    labels = random.integers(0, CLASSES, TRAIN)
+    jobs = [
+        dataclasses.replace(
+            job,
+            optimizer=optimizer,
+            head=Head(CLASSES, units, dropout),
+            weight_decay=decay,
+            label_smoothing=smoothing,
+        )
+        for dropout, decay, smoothing in [(0.0, 0.0, 0.0), (0.3, 1e-2, 0.1), (0.5, 1e-3, 0.2)]
+    ]
+    rates = np.array([[1e-2] * 7, [3e-3] * 7, [1e-3] * 7])
+
+    def run(stack, rates):
+        for epoch in range(3):
+            starts = range(0, TRAIN, 8)
+            batches = ((features[s : s + 8], labels[s : s + 8]) for s in starts)
+            *_, (done, losses) = stack.train(batches, rates, (0, 0, epoch))
+            assert done == TRAIN
+        return losses, stack.logits(features)
+
+    together, logits = run(HeadStack(jobs, FEATURES), rates)
+    for index, single in enumerate(jobs):
+        alone, expected = run(HeadStack([single], FEATURES), rates[index : index + 1])
+        np.testing.assert_allclose(together[index], alone[0], rtol=1e-5)
+        np.testing.assert_allclose(logits[index], expected[0], rtol=1e-4, atol=1e-5)
+    dropped = HeadStack(jobs, FEATURES)
+    dropped.drop(1)
+    _, rest = run(dropped, rates[[0, 2]])
+    np.testing.assert_allclose(rest, logits[[0, 2]], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("units", [(), (4,)])
+def test_the_slope_is_that_of_the_loss(job, units):
+    """Plain gradient descent moves every weight by minus the numerical slope times the rate."""
+    single = dataclasses.replace(
+        job, head=Head(CLASSES, units), optimizer="sgd", weight_decay=0.0, label_smoothing=0.1
+    )
+    random = np.random.default_rng(2)
+    x = random.standard_normal((6, FEATURES)).astype(np.float32)
+    y = np.array([0, 1, 2, 0, 1, 2])
+    stack = HeadStack([single], FEATURES)
+    before = [array.astype(np.float64) for array in stack.weights(0)]
+    *_, (_, total) = stack.train(iter([(x, y)]), np.array([[1.0]]), (0,))
+    moved = [a - b for a, b in zip(stack.weights(0), before, strict=True)]
+
+    def loss(weights):
+        z = x.astype(np.float64)
+        for layer in range(len(weights) // 2):
+            z = np.maximum(z, 0) if layer else z
+            z = z @ weights[2 * layer] + weights[2 * layer + 1]
+        shares = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+        target = np.full((6, CLASSES), 0.1 / CLASSES)
+        target[np.arange(6), y] += 0.9
+        return (-(target * shares).sum(axis=1) * job.class_weights[y]).mean()
+
+    assert total[0] / 6 == pytest.approx(loss(before), rel=1e-5)
+    for number, array in enumerate(before):
+        for index in list(np.ndindex(array.shape))[::5]:
+            slopes = []
+            for sign in (1, -1):
+                changed = [a.copy() for a in before]
+                changed[number][index] += sign * 1e-5
+                slopes.append(loss(changed))
+            slope = (slopes[0] - slopes[1]) / 2e-5
+            assert moved[number][index] == pytest.approx(-slope, abs=2e-5)
+
+
+def test_which_heads_fit(job):
+    assert fits(job)
+    assert not fits(dataclasses.replace(job, head_train=Source(job.head_train.path, 0)))
+    unpooled = dataclasses.replace(job.head_train, pooling=None)
+    assert not fits(dataclasses.replace(job, head_train=unpooled))
+    wide = Head(CLASSES, (LARGEST // FEATURES + 1,))
+    assert not fits(dataclasses.replace(job, head=wide))
+    assert parameters(Head(3, (4,)), 2) == 2 * 4 + 4 + 4 * 3 + 3
+
+
+def test_an_unknown_optimizer_is_refused(job):
+    with pytest.raises(UsageError, match="expected one of sgd, adam"):
+        HeadStack([dataclasses.replace(job, optimizer="lion")], FEATURES)
