@@ -1,47 +1,25 @@
 """``torch/tiny``, the backbone that ships: small, quick on a CPU, pretrained without photographs.
 
-``tools/pretrain_tiny.py`` wrote the weights beside this module, from images that
-``tools/synthetic.py`` draws. Convolutions and the classifier are stored as float16.
+``automl_tl.tiny`` holds the weights and says how they came to be.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from automl_tl import tiny
 from automl_tl.errors import WeightsError
-from automl_tl.specs import Backbone, Preprocess, PretrainedWeights
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from automl_tl.specs import Backbone
     from automl_tl_torch.tiny_network import Tiny
-
-INPUT_SIZE = 32
-MIN_SIZE = 8
-PARAMETERS = 463_716
-PREPROCESS = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-
-
-def weights_path() -> Path:
-    """Return where the shipped weights lie."""
-    return Path(__file__).with_name("tiny.safetensors")
 
 
 def tiny_backbone() -> Backbone:
     """Return the description of ``torch/tiny``. Imports no framework."""
-    return Backbone(
-        name="tiny",
-        backend="torch",
-        load=build,
-        input_size=INPUT_SIZE,
-        parameters=PARAMETERS,
-        min_size=MIN_SIZE,
-        preprocess=PREPROCESS,
-        pretrained=PretrainedWeights("synthetic", path=weights_path, licence="Apache-2.0"),
-        licence="Apache-2.0",
-        recommended=True,
-        small_images=True,
-        facts={"gflops": 0.017, "synthetic_accuracy": 0.872},
-    )
+    return tiny.backbone("torch", build)
 
 
 def build(weights: Path | None = None) -> Tiny:
@@ -70,7 +48,7 @@ def _fill(network: Tiny, path: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    other = "use the file that ships with automl-tl-torch, or --weights torch/tiny=none"
+    other = "use the file that ships with automl-tl, or --weights torch/tiny=none"
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -1,10 +1,4 @@
-"""The network behind ``torch/tiny``: a residual network for images of about 32 pixels.
-
-Made of operations only that mean the same in every framework, so that its weights can be used
-outside PyTorch: 3x3 convolutions of stride 1 with one pixel of zeros on every side, batch
-normalisation with ``EPSILON``, ReLU, 2x2 max pooling of stride 2, addition, the global mean and
-one matrix product.
-"""
+"""The network behind ``torch/tiny``; ``automl_tl.tiny`` says what it is made of."""
 
 from __future__ import annotations
 
@@ -12,13 +6,10 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from automl_tl.tiny import CLASSES, EPSILON, STAGES, STEM
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-EPSILON = 1e-3
-STEM = 16
-STAGES = (32, 64, 112)
-CLASSES = 500
 
 
 def _convolution(channels_in: int, channels_out: int) -> list[nn.Module]:

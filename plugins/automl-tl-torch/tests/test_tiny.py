@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from automl_tl.errors import WeightsError
-from automl_tl_torch.tiny import PREPROCESS, build, tiny_backbone, weights_path
-from automl_tl_torch.tiny_network import CLASSES, EPSILON, STAGES
+from automl_tl.tiny import CLASSES, EPSILON, PREPROCESS, STAGES, weights_path
+from automl_tl_torch.tiny import build, tiny_backbone
 
 TOOLS = Path(__file__).parents[1] / "tools"
 PLAIN = {

@@ -1,6 +1,6 @@
 """Pretrain ``torch/tiny`` on synthetic images and write its weights.
 
-    python tools/pretrain_tiny.py --out automl_tl_torch/tiny.safetensors
+    python tools/pretrain_tiny.py --out ../../automl_tl/tiny/weights.safetensors
 
 Every batch is drawn anew from (seed, step), on one thread, so that the same versions on the same
 machine write the same file. The accuracy printed is that of the stored weights, on images of the
@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 from synthetic import class_names, generate
 from torch.nn import functional
 
-from automl_tl_torch.tiny import PREPROCESS, build
-from automl_tl_torch.tiny_network import CLASSES
+from automl_tl.tiny import CLASSES, PREPROCESS
+from automl_tl_torch.tiny import build
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
