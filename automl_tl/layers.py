@@ -6,7 +6,7 @@ import difflib
 import math
 from typing import TYPE_CHECKING
 
-from automl_tl.errors import TrialError
+from automl_tl.errors import TrialError, UsageError
 
 if TYPE_CHECKING:
     from automl_tl.types import NetworkInfo
@@ -45,15 +45,32 @@ def at_layer(info: NetworkInfo, at: float | str, backbone: str) -> int:
     if at == "none":
         return count
     if isinstance(at, str):
-        names = [layer.name for layer in info.layers]
-        if at not in names:
-            close = difflib.get_close_matches(at, names, 3)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"it has {count} layers."
-            raise TrialError(f"fine_tune_at: {backbone} has no layer {at!r}; {hint}")
-        return names.index(at)
+        try:
+            return find_layer(info, at, backbone)
+        except UsageError as error:
+            raise TrialError(f"fine_tune_at: {error}") from None
     index = at if isinstance(at, int) else round(at * count)
     if not 0 <= index <= count or (isinstance(at, float) and at > 1):
         raise TrialError(
             f"fine_tune_at: expected 0 to {count} for the {count} layers of {backbone}, got {at}."
         )
     return int(index)
+
+
+def find_layer(info: NetworkInfo, layer: str, backbone: str) -> int:
+    """Return the index of a layer by its name.
+
+    Args:
+        info: The network.
+        layer: The name.
+        backbone: Key, for the error.
+
+    Raises:
+        UsageError: When the network has no such layer; names what comes close.
+    """
+    names = [layer.name for layer in info.layers]
+    if layer not in names:
+        close = difflib.get_close_matches(layer, names, 3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"it has {len(names)} layers."
+        raise UsageError(f"{backbone} has no layer {layer!r}; {hint}")
+    return names.index(layer)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from automl_tl import augment
+from automl_tl.planner import Tap
 from automl_tl.types import Source
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from automl_tl.cache.store import Store
-    from automl_tl.planner import Tap
     from automl_tl.protocols import Backend, Progress
     from automl_tl.types import NetworkInfo, NetworkSpec, View
 
@@ -117,7 +117,7 @@ class Activations:
 
         def fill(path: Path) -> None:
             nonlocal spent
-            below = self._below(promise)
+            below = self.below(promise.rows, tap, promise.view)
             spent = (flops[tap.cut] - flops[below.cut]) * shape[0]
             self._backend.run(self._network, below, tap.cut, tap.pooling, path, progress)
 
@@ -142,6 +142,16 @@ class Activations:
             }
         )
 
+    def below(self, rows: NDArray[np.int64], tap: Tap, view: View | None = None) -> Source:
+        """Return the deepest stored array that the values at a tap can be computed from."""
+        for cut in reversed(self._info.cuts):
+            deeper = cut.index >= tap.cut and not tap.pooling
+            if cut.index == 0 or deeper or cut.index > tap.cut:
+                continue
+            if entry := self._store.find(KIND, self._key(rows, Tap(cut.index), view)):
+                return Source(entry.path, cut.index)
+        return Source(self._pixels, 0, None, rows, view)
+
     def _count(self, images: int, seconds: float) -> None:
         self.reuse.images += images
         self.reuse.seconds += seconds
@@ -152,18 +162,6 @@ class Activations:
             return (images, self._info.features)
         shape = next(cut.shape for cut in self._info.cuts if cut.index == promise.tap.cut)
         return (images, *shape)
-
-    def _below(self, promise: _Promise) -> Source:
-        from automl_tl.planner import Tap
-
-        for cut in reversed(self._info.cuts):
-            deeper = cut.index >= promise.tap.cut and not promise.tap.pooling
-            if cut.index == 0 or deeper or cut.index > promise.tap.cut:
-                continue
-            key = self._key(promise.rows, Tap(cut.index), promise.view)
-            if entry := self._store.find(KIND, key):
-                return Source(entry.path, cut.index)
-        return Source(self._pixels, 0, None, promise.rows, promise.view)
 
     def _key(self, rows: NDArray[np.int64], tap: Tap, view: View | None) -> dict[str, Any]:
         return {

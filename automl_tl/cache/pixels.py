@@ -66,6 +66,11 @@ def key(dataset_hash: str, size: int, resize: str) -> dict[str, Any]:
     }
 
 
+def identity(facts: Mapping[str, Any]) -> str:
+    """Return the key of an array of pixels as one string."""
+    return "/".join(str(facts[name]) for name in sorted(facts))
+
+
 def prepare(
     index: DataIndex,
     sizes: Sequence[int],

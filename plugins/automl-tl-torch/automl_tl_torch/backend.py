@@ -55,6 +55,26 @@ class TorchBackend:
         """Compute the layers between ``source.cut`` and ``cut``; see ``Backend``."""
         compute.run(self._build(network), source, cut, pooling, out, progress)
 
+    def extract(
+        self,
+        network: NetworkSpec,
+        source: Source,
+        layer: str,
+        pooling: Literal["avg", "max"] | None,
+        out: Path,
+        progress: Progress,
+    ) -> None:
+        """Compute the output of any layer; see ``Backend``."""
+        from automl_tl_torch.extract import extract
+
+        extract(self._build(network), source, layer, pooling, out, progress)
+
+    def classifier(self, backbone: str, weights: Path | None) -> Model:
+        """Build a backbone with its original classifier; see ``Backend``."""
+        from automl_tl_torch.pretrained import open_classifier
+
+        return open_classifier(self._backbones(backbone), weights, self._device)
+
     def trainer(self, job: TrainJob) -> Trainer:
         """Prepare a trial; the network is built when the trial needs it."""
         from automl_tl_torch.train import TorchTrainer

@@ -41,13 +41,16 @@ def torchvision_backbones() -> list[Backbone]:
     return [_backbone(row) for row in json.loads(text)]
 
 
-def load(name: str, options: Mapping[str, Any], path: Path | None) -> nn.Module:
+def load(
+    name: str, options: Mapping[str, Any], path: Path | None, classifier: bool = False
+) -> nn.Module:
     """Build one of torchvision's models.
 
     Args:
         name: As ``torchvision.models.get_model`` knows it.
         options: What ``get_model`` must be told beside the name.
         path: Weights file, None for random weights from torch's global generator.
+        classifier: The file must hold the classifier too.
 
     Raises:
         PluginError: When the installed torchvision does not know the model.
@@ -63,7 +66,7 @@ def load(name: str, options: Mapping[str, Any], path: Path | None) -> nn.Module:
             "install another version, or choose another backbone."
         ) from error
     if path is not None:
-        load_into(network, path, f"{BACKEND}/{name}")
+        load_into(network, path, f"{BACKEND}/{name}", classifier)
     return network
 
 
@@ -74,6 +77,7 @@ def _backbone(row: Mapping[str, Any]) -> Backbone:
         name=name,
         backend=BACKEND,
         load=functools.partial(load, name, row["options"]),
+        load_classifier=functools.partial(load, name, row["options"], classifier=True),
         input_size=row["input_size"],
         parameters=row["parameters"],
         min_size=row["min_size"],

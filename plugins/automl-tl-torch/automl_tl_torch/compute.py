@@ -15,6 +15,7 @@ from automl_tl_torch import augment
 from automl_tl_torch.device import exact_float32, free_memory, memory_format
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -53,13 +54,41 @@ def run(
             f"{network.backbone.key}: expected to compute from a stored tensor upwards, and to "
             f"pool at the last cut only, got cut {source.cut} to {cut} with pooling {pooling}."
         )
-    network.eval()
-    segment = network.segment(source.cut, cut)
-    stored = np.load(source.path, mmap_mode="r")
     target = np.load(out, mmap_mode="r+")
+
+    def keep(part: slice, result: Tensor) -> None:
+        target[part] = pool(result, pooling).cpu().numpy()
+
+    segment = network.segment(source.cut, cut)
+    forward(network, segment, source, batch_size(network, source.cut, cut), keep, progress)
+    target.flush()
+
+
+def forward(
+    network: Network,
+    segment: nn.Module,
+    source: Source,
+    size: int,
+    keep: Callable[[slice, Tensor], None],
+    progress: Progress,
+) -> None:
+    """Run a part of a network over a source, batch by batch, in full float32.
+
+    Args:
+        network: What the part belongs to.
+        segment: The part; its argument is what the source holds.
+        source: What to read.
+        size: Images a batch; halved when they do not fit on the device.
+        keep: Called with the positions of a batch and its float32 result.
+        progress: Told how many images are done.
+
+    Raises:
+        TrialError: When not even one image fits on the device.
+    """
+    network.eval()
+    stored = np.load(source.path, mmap_mode="r")
     rows = np.arange(len(stored)) if source.rows is None else source.rows
     drawn = draw(source.view, len(rows)) if source.view else None
-    size = batch_size(network, source.cut, cut)
     done = 0
     with torch.inference_mode(), exact_float32(network.device):
         while done < len(rows):
@@ -76,10 +105,9 @@ def run(
                 size //= 2
                 torch.cuda.empty_cache()
                 continue
-            target[part] = pool(result, pooling).cpu().numpy()
+            keep(part, result)
             done = part.stop
             progress.step(f"prefix {network.backbone.key}", done, len(rows))
-    target.flush()
 
 
 def pool(features: Tensor, pooling: Literal["avg", "max"] | None) -> Tensor:

@@ -106,10 +106,35 @@ def extract(graph: LayerGraph, module: nn.Module, start: int, stop: int) -> fx.G
     Raises:
         PluginError: When ``start`` or ``stop`` is not a cut.
     """
-    for index in (start, stop):
-        if index not in graph.crossings:
-            raise PluginError(f"Expected a cut point, got layer {index}, past which more flows.")
-    entry, result = graph.crossings[start], graph.crossings[stop]
+    return _copy(graph, module, start, stop, _crossing(graph, stop))
+
+
+def extract_layer(graph: LayerGraph, module: nn.Module, start: int, index: int) -> fx.GraphModule:
+    """Make a module of ``layers[start:index + 1]`` whose result is that of layer ``index``.
+
+    Args:
+        graph: Where the layers are.
+        module: As for ``extract``.
+        start: A cut at or below the layer.
+        index: Any layer; its result is whatever the network computes there.
+
+    Raises:
+        PluginError: When ``start`` is not a cut.
+    """
+    return _copy(graph, module, start, index + 1, graph.layers[index])
+
+
+def _crossing(graph: LayerGraph, index: int) -> fx.Node:
+    if index not in graph.crossings:
+        raise PluginError(f"Expected a cut point, got layer {index}, past which more flows.")
+    return graph.crossings[index]
+
+
+def _copy(
+    graph: LayerGraph, module: nn.Module, start: int, stop: int, result: fx.Node
+) -> fx.GraphModule:
+    """Make a module of ``layers[start:stop]`` that returns ``result``."""
+    entry = _crossing(graph, start)
     segment = fx.Graph()
     value = segment.placeholder("x")
     copies = {entry: value}

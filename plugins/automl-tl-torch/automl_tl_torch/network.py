@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import importlib.metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from automl_tl_torch import graph as graphs
 from automl_tl_torch.device import memory_format
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from automl_tl.specs import Backbone, Preprocess
     from automl_tl.types import NetworkSpec
 
@@ -99,9 +102,20 @@ class Network:
             PluginError: When either is not a cut.
         """
         layers = graphs.extract(self._graph, self.module, start, stop)
-        if start:
-            return layers
-        return nn.Sequential(Normalize(self.backbone.preprocess).to(self.device), layers)
+        return self._from_pixels(layers) if start == 0 else layers
+
+    def tap(self, start: int, index: int) -> nn.Module:
+        """Make a module of the layers from a cut up to any one, whose result is that one's.
+
+        Args:
+            start: As for ``segment``; at or below the layer.
+            index: The layer; what it returns need not be a tensor.
+
+        Raises:
+            PluginError: When ``start`` is not a cut.
+        """
+        layers = graphs.extract_layer(self._graph, self.module, start, index)
+        return self._from_pixels(layers) if start == 0 else layers
 
     def freeze(self, fine_tune_at: int) -> None:
         """Make ``layers[fine_tune_at:]`` trainable and freeze those below.
@@ -143,6 +157,9 @@ class Network:
         twin.__dict__["info"] = self.info  # depends on the graph alone
         return twin
 
+    def _from_pixels(self, layers: nn.Module) -> nn.Module:
+        return nn.Sequential(Normalize(self.backbone.preprocess).to(self.device), layers)
+
 
 def build(spec: NetworkSpec, backbone: Backbone, device: torch.device) -> Network:
     """Build a backbone and trace it.
@@ -155,23 +172,36 @@ def build(spec: NetworkSpec, backbone: Backbone, device: torch.device) -> Networ
         PluginError: When the loader fails otherwise or the network cannot be traced.
     """
     _check_size(spec.image_size, backbone)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(spec.seed)
-        try:
-            network = backbone.load(spec.weights)
-        except AutoMLError:
-            raise
-        except Exception as error:
-            raise PluginError(
-                f"{backbone.key}: its loader fails with {type(error).__name__}: {error}; report "
-                "it to the backbone's author."
-            ) from error
+    network = load(backbone.load, backbone.key, spec.weights, spec.seed)
     graph = graphs.trace(network, backbone.key)
     module = graph.module.to(device)
     module.to(memory_format=memory_format(device))
     result = Network(spec, backbone, graph, module, device)
     result.freeze(len(graph.layers))
     return result
+
+
+def load(
+    loader: Callable[[Path | None], Any], key: str, weights: Path | None, seed: int
+) -> nn.Module:
+    """Call a backbone's loader; what is random comes from ``seed``.
+
+    Raises:
+        WeightsError: When the weights cannot be loaded.
+        PluginError: When the loader fails otherwise.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        try:
+            network: nn.Module = loader(weights)
+        except AutoMLError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"{key}: its loader fails with {type(error).__name__}: {error}; report it to the "
+                "backbone's author."
+            ) from error
+    return network
 
 
 def version() -> str:

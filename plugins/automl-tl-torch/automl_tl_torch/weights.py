@@ -66,7 +66,7 @@ def download(backbone: Backbone) -> Path:
     return path
 
 
-def load_into(network: nn.Module, path: Path, key: str) -> None:
+def load_into(network: nn.Module, path: Path, key: str, classifier: bool = False) -> None:
     """Load a weights file into a network.
 
     The file is a state dict, written by ``torch.save`` or as safetensors, possibly wrapped in
@@ -77,6 +77,7 @@ def load_into(network: nn.Module, path: Path, key: str) -> None:
         network: Changed in place.
         path: The file; told apart by its content, not by its suffix.
         key: Of the backbone, for messages.
+        classifier: The classifier must be there too, as wide as the network's.
 
     Raises:
         WeightsError: When the file is absent, needs code to be loaded, is no weights file, or
@@ -84,7 +85,7 @@ def load_into(network: nn.Module, path: Path, key: str) -> None:
     """
     state = _plain(_read(path, key), network, path, key)
     own = network.state_dict()
-    spare = _spare_prefixes(network)
+    spare = _AUXILIARY if classifier else _spare_prefixes(network)
     for name in list(state):
         if name.startswith(spare) and (name not in own or state[name].shape != own[name].shape):
             del state[name]

@@ -1,0 +1,40 @@
+"""A backbone with its original classifier, as a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from automl_tl_torch import weights
+from automl_tl_torch.model import TorchModel
+from automl_tl_torch.network import Normalize, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from automl_tl.specs import Backbone
+
+
+def open_classifier(backbone: Backbone, path: Path | None, device: torch.device) -> TorchModel:
+    """Build a backbone with its original classifier; see ``Backend.classifier``.
+
+    Args:
+        backbone: The backbone.
+        path: A weights file, None for the published one, which is fetched when it is missing.
+        device: Where it runs.
+
+    Raises:
+        WeightsError: When the weights cannot be fetched or loaded.
+        PluginError: When the loader fails otherwise.
+    """
+    if path is None:
+        published = backbone.classifier or backbone.pretrained
+        path = weights.download(dataclasses.replace(backbone, pretrained=published))
+    network = load(backbone.load_classifier or backbone.load, backbone.key, path, seed=0)
+    program = nn.Sequential(Normalize(backbone.preprocess), network)
+    program.eval().requires_grad_(False).to(device)
+    return TorchModel(program, backbone.input_size, device, set())

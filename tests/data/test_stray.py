@@ -1,0 +1,46 @@
+"""What lies beside images and is none is passed over; what claims to be one is not."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from automl_tl.data.stray import is_stray
+from automl_tl.predict import find_images
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_only_strays_are_strays(tmp_path: Path) -> None:
+    strays = {
+        "readme.md": b"# Photos\n",
+        "labels.csv": b"path,label\n",
+        "notes.txt": b"",
+        "model.onnx": b"\x08\x0a" + bytes(100),
+        "film.mp4": b"\0\0\0\x20ftypisom" + bytes(100),
+        "photos.zip": b"PK\x03\x04" + bytes(100),
+    }
+    pictures = {
+        "broken.JPG": b"an error page instead of a photo",
+        "empty.png": b"",
+        "cut.jpeg": b"\xff\xd8\xff\xe0",
+        "phone": b"\0\0\0\x18ftypheic" + bytes(100),
+        "IMG.HEIC": b"\0\0\0\x18ftypheic" + bytes(100),
+    }
+    for name, data in (strays | pictures).items():
+        (tmp_path / name).write_bytes(data)
+    Image.new("RGB", (9, 9)).save(tmp_path / "no suffix", "PNG")
+    Image.new("RGB", (9, 9)).save(tmp_path / "odd.dat", "GIF")
+    os.mkfifo(tmp_path / "pipe")
+    found = {path.name for path in tmp_path.iterdir() if not is_stray(path)}
+    assert found == {*pictures, "no suffix", "odd.dat"}
+    assert {path.name for path in find_images([tmp_path])} == found
+
+
+def test_a_stray_that_is_named_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    assert list(find_images([tmp_path / "notes.txt"])) == [tmp_path / "notes.txt"]
+    assert list(find_images([tmp_path])) == [tmp_path], "a folder without any image says so"
