@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl_tl import storage
 from automl_tl.study import SPLITS
+from automl_tl.worker import TOLD
 
 if TYPE_CHECKING:
     import optuna
@@ -25,7 +26,7 @@ def study_event(
     """Return the event that a search begins with; ``finished`` trials are there already."""
     return {
         "event": "study",
-        "name": directory.config.name,
+        "name": directory.name,
         "directory": str(directory.path),
         "metric": directory.config.metric,
         "resumed": finished > 0,
@@ -51,7 +52,7 @@ def _best(study: optuna.Study) -> dict[str, Any] | None:
         "value": float(best[0].values[0]),
         "params": dict(best[0].params),
         "backbone": facts["spec"]["backbone"],
-        **{key: facts.get(key) for key in ("duration_s", "epochs", "fine_tune_at", "layers")},
+        **{key: facts.get(key) for key in TOLD},
     }
 
 

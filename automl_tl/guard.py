@@ -26,7 +26,7 @@ def alone(directory: Path) -> Iterator[None]:
     """
     lock = FileLock(directory / "search.lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.5)  # longer than ``at_work`` takes
     except Timeout:
         raise StudyError(
             f"Another search is at work on {directory}: wait for it or stop it."
@@ -37,6 +37,17 @@ def alone(directory: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def at_work(directory: Path) -> bool:
+    """Whether a search is at work on a study; also when that cannot be told."""
+    lock = FileLock(directory / "search.lock")
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False
 
 
 class Interrupts:

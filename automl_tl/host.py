@@ -131,6 +131,22 @@ class BackendHost:
         """See ``Backend.run``."""
         self.call("run", network, source, cut, pooling, out, progress=progress)
 
+    def extract(
+        self,
+        network: NetworkSpec,
+        source: Source,
+        layer: str,
+        pooling: str | None,
+        out: Path,
+        progress: Progress,
+    ) -> None:
+        """See ``Backend.extract``."""
+        self.call("extract", network, source, layer, pooling, out, progress=progress)
+
+    def classifier(self, backbone: str, weights: Path | None) -> RemoteModel:
+        """See ``Backend.classifier``."""
+        return RemoteModel(self, self.call("classifier", backbone, weights))
+
     def trainer(self, job: TrainJob) -> RemoteTrainer:
         """See ``Backend.trainer``."""
         return RemoteTrainer(self, self.call("trainer", job))
@@ -291,10 +307,10 @@ class _Service:
             if handle != arguments[0]:
                 raise TrialError(f"This {owner} was replaced by a newer one; make it again.")
             arguments = arguments[1:]
-        if name == "run":
+        if name in {"run", "extract"}:
             arguments = (*arguments, self._progress)
         result = getattr(target, name)(*arguments)
-        if method in {"trainer", "load"}:
+        if method in {"trainer", "load", "classifier"}:
             self._count += 1
             self._objects["trainer" if method == "trainer" else "model"] = (self._count, result)
             return self._count

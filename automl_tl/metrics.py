@@ -154,49 +154,60 @@ def interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, flo
 
 
 def optimism(
-    validation: float, n_validation: int, trials: int, test: float | None = None, n_test: int = 0
+    validation: float,
+    n_validation: int,
+    trials: int,
+    test: float | None = None,
+    n_test: int = 0,
+    metric: str = "accuracy",
 ) -> dict[str, Any]:
-    """Say how much the validation accuracy of the best trial flatters it.
+    """Say how much the validation figure of the best trial flatters it.
 
-    The best of N trials is partly the luckiest. Were all of them equally good and their errors
-    independent, the best would lie the expected maximum of N Gaussian draws, in standard errors of
-    one accuracy, above the truth. All trials see the same validation images, which makes their
-    errors alike and the real optimism smaller: ``expected`` is an upper estimate. Cawley and
+    The best of N trials is partly the luckiest. Of an accuracy it can be said how much: were all
+    trials equally good and their errors independent, the best would lie the expected maximum of N
+    Gaussian draws, in standard errors of one accuracy, above the truth. All trials see the same
+    validation images, which makes their errors alike and the real optimism smaller: ``expected`` is
+    an upper estimate. Cawley and
     Talbot, "On over-fitting in model selection and subsequent selection bias in performance
     evaluation", Journal of Machine Learning Research 11 (2010).
 
     Args:
-        validation: Validation accuracy of the best trial.
+        validation: The metric on the validation split, of the best trial.
         n_validation: Validation images.
         trials: Trials that it was chosen from.
-        test: Its test accuracy, None when it was not computed.
+        test: The metric on the test split, None when it was not computed.
         n_test: Test images.
+        metric: What the trial was chosen by.
 
     Returns:
         ``trials``, ``n_validation``, ``standard_error`` (of the validation accuracy), ``expected``
-        (optimism), ``gap`` (validation minus test, or None), ``warn`` (whether ``expected`` is at
-        least one point, or the gap more than two of its standard errors) and ``sentence``.
+        (optimism), ``gap`` (how much better validation is than test, or None), ``warn`` (whether
+        ``expected`` is at least one point, or the gap more than two of its standard errors) and
+        ``sentence``. For any other metric ``standard_error`` and ``expected`` are None, and
+        ``warn`` is whether there was a choice.
     """
-    error = _standard_error(validation, n_validation)
-    expected = error * _expected_maximum(trials)
+    error = _standard_error(validation, n_validation) if metric == "accuracy" else None
+    expected = None if error is None else error * _expected_maximum(trials)
+    name = metric.replace("_", " ")
     sentence = (
         f"Choosing the best of {trials} trials on {n_validation} validation images can flatter its "
-        f"validation accuracy ({100 * validation:.1f} %) by up to about {100 * expected:.1f} points"
+        f"validation {name} ({_figure(validation, metric)})"
+        + ("" if expected is None else f" by up to about {100 * expected:.1f} points")
         if trials > 1
-        else f"The validation accuracy ({100 * validation:.1f} %) is that of the only trial, on "
+        else f"The validation {name} ({_figure(validation, metric)}) is that of the only trial, on "
         f"{n_validation} images"
     )
     gap = None
-    warn = expected >= 0.01
+    warn = trials > 1 if expected is None else expected >= 0.01
     if test is None:
         sentence += "; only images that the search never saw would tell."
     else:
-        gap = validation - test
-        warn = warn or gap > 2 * sqrt(error**2 + _standard_error(test, n_test) ** 2)
-        size = f"{abs(100 * gap):.1f} points {'lower' if gap > 0 else 'higher'}"
+        gap = goodness(validation, metric) - goodness(test, metric)
+        if error is not None:
+            warn = warn or gap > 2 * sqrt(error**2 + _standard_error(test, n_test) ** 2)
         sentence += (
-            f"; on the {n_test} test images that the search never saw it is {100 * test:.1f} %"
-            f"{', ' + size if round(1000 * abs(gap)) else ', the same'}."
+            f"; on the {n_test} test images that the search never saw it is "
+            f"{_figure(test, metric)}, {_gap(gap, metric)}."
         )
     return {
         "trials": trials,
@@ -207,6 +218,19 @@ def optimism(
         "warn": warn,
         "sentence": sentence,
     }
+
+
+def _figure(value: float, metric: str) -> str:
+    return f"{100 * value:.1f} %" if metric == "accuracy" else f"{value:.4f}"
+
+
+def _gap(gap: float, metric: str) -> str:
+    """Say how far the test figure is from the validation figure."""
+    if metric == "accuracy":
+        size, words = f"{abs(100 * gap):.1f}", (" points lower", " points higher")
+    else:
+        size, words = f"{abs(gap):.4f}", (" worse", " better")
+    return f"{size}{words[gap < 0]}" if float(size) else "the same"
 
 
 def _standard_error(share: float, n: int) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import threading
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,15 +55,20 @@ def image_sizes(space: Space, backbone: Backbone) -> list[int]:
     """
     sizes = [int(s or backbone.input_size) for s in space.values("image_size", backbone.key)]
     for size in sizes:
-        if backbone.fixed_size and size != backbone.input_size:
-            raise UsageError(
-                f"image_size: {backbone.key} takes {backbone.input_size} pixels only, got {size}."
-            )
-        if size < backbone.min_size:
-            raise UsageError(
-                f"image_size: {backbone.key} needs at least {backbone.min_size} pixels, got {size}."
-            )
+        check_size(backbone, size)
     return sizes
+
+
+def check_size(backbone: Backbone, size: int) -> None:
+    """Raise ``UsageError`` unless a backbone accepts an image size."""
+    if backbone.fixed_size and size != backbone.input_size:
+        raise UsageError(
+            f"image_size: {backbone.key} takes {backbone.input_size} pixels only, got {size}."
+        )
+    if size < backbone.min_size:
+        raise UsageError(
+            f"image_size: {backbone.key} needs at least {backbone.min_size} pixels, got {size}."
+        )
 
 
 def choose_backbones(
@@ -70,6 +77,7 @@ def choose_backbones(
     small_images: bool,
     host: Callable[[str], BackendHost],
     tell: Callable[[str], None],
+    deadline: float = float("inf"),
 ) -> dict[str, str]:
     """Choose a study's backbones and make sure that their weights are on this machine.
 
@@ -83,6 +91,8 @@ def choose_backbones(
         small_images: Whether the images are that small.
         host: Returns the process of a backend, for downloads.
         tell: Receives one sentence for each backbone that is left out.
+        deadline: ``time.monotonic()`` of the search's end; downloads get half of the time until
+            then, so that what is here can be searched.
 
     Returns:
         The weights of every chosen backbone: a path, or ``none``.
@@ -102,10 +112,12 @@ def choose_backbones(
     else:
         wanted = _default_backbones(plugins.backbones, settings, small_images)
     refused: dict[str, str] = {}
-    chosen = _available(wanted, settings, host, refused)
+    now = time.monotonic()
+    until = now + (deadline - now) / 2
+    chosen = _available(wanted, settings, host, refused, until)
     if not chosen and not patterns:
         shipped = {k: b for k, b in plugins.backbones.items() if k not in wanted and cached(b)}
-        chosen = _available(shipped, settings, host, refused)
+        chosen = _available(shipped, settings, host, refused, until)
         if chosen:
             tell(f"Only {', '.join(chosen)} is left, which suits images of at most 64 pixels.")
     if chosen and len(refused) > 1 and not patterns:
@@ -171,12 +183,13 @@ def _available(
     settings: Mapping[str, str],
     host: Callable[[str], BackendHost],
     refused: dict[str, str],
+    until: float,
 ) -> dict[str, str]:
     """Return the weights of the backbones that have any; the sentences go to ``refused``."""
     chosen: dict[str, str] = {}
     for key, backbone in sorted(wanted.items()):
         try:
-            chosen[key] = _weights_file(backbone, settings.get(key), host)
+            chosen[key] = weights_file(backbone, settings.get(key), host, until)
         except WeightsError as error:
             if settings.get(key):
                 raise
@@ -217,9 +230,23 @@ def cached(backbone: Backbone) -> bool:
     return backbone.pretrained is not None and backbone.pretrained.path().is_file()
 
 
-def _weights_file(
-    backbone: Backbone, setting: str | None, host: Callable[[str], BackendHost]
+def weights_file(
+    backbone: Backbone,
+    setting: str | None,
+    host: Callable[[str], BackendHost],
+    until: float = float("inf"),
 ) -> str:
+    """Return the path of a backbone's weights, downloaded when they are missing, or ``none``.
+
+    Args:
+        backbone: The backbone.
+        setting: ``none``, the published name or a path; None for the published weights.
+        host: Returns the process of a backend, for downloads.
+        until: ``time.monotonic()`` at which a download is given up.
+
+    Raises:
+        WeightsError: When there are none.
+    """
     if setting == "none":
         return "none"
     published = backbone.pretrained
@@ -238,16 +265,32 @@ def _weights_file(
             f"--weights {backbone.key}=PATH."
         )
     path = published.path()
-    if path.is_file():
-        return str(path)
+    return str(path if path.is_file() else _download(backbone, path, host, until))
+
+
+def _download(
+    backbone: Backbone, path: Path, host: Callable[[str], BackendHost], until: float
+) -> Path:
+    """Fetch the weights file ``path``, at the latest ``until`` then."""
+    missing = f"{backbone.key}: the weights file {path} is missing and cannot be downloaded"
+    late = WeightsError(f"{missing} in half of the time: give more with --time.")
+    seconds = until - time.monotonic()
+    if seconds <= 0:
+        raise late
+    process = host(backbone.backend)
+    watch = threading.Timer(min(seconds, threading.TIMEOUT_MAX), process.close)
+    watch.daemon = True
+    watch.start()
     try:
-        return str(host(backbone.backend).download(backbone.key))
+        return process.download(backbone.key)
     except WeightsError:
         raise
     except AutoMLError as error:
-        raise WeightsError(
-            f"{backbone.key}: the weights file {path} is missing and cannot be downloaded ({error})"
-        ) from None
+        if time.monotonic() >= until:
+            raise late from None
+        raise WeightsError(f"{missing} ({str(error).rstrip('.')}).") from None
+    finally:
+        watch.cancel()
 
 
 def _sha256(path: Path) -> str:

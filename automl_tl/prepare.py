@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,17 +12,19 @@ import numpy as np
 
 from automl_tl import metrics, networks
 from automl_tl.cache import pixels
-from automl_tl.data import sources, split
+from automl_tl.data import near_duplicates, sources, split
 from automl_tl.data.decode import header_size
+from automl_tl.devices import check_device
 from automl_tl.errors import DataError, StudyError, UsageError
 from automl_tl.host import BackendHost
 from automl_tl.plugins import get_plugins
 from automl_tl.space import Space
 from automl_tl.storage import check_new, create_optuna, sqlite_absolute
 from automl_tl.study import Config, StudyData, StudyDirectory, check_free
+from automl_tl.units import are, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from automl_tl.cache.store import Store
     from automl_tl.data.index import DataIndex
@@ -62,13 +65,17 @@ def new_study(
     metric: str,
     seed: int,
     storage: str | None,
+    log: Sequence[str],
+    device: str,
     store: Store,
     tell: Tell,
     stage: Stage,
+    deadline: float,
 ) -> tuple[StudyDirectory, StudyData, Networks]:
     """Create a study: open the data, choose backbones, decode, split, write.
 
-    Everything that can be wrong with the arguments is found before any costly work.
+    Everything that can be wrong with the arguments is found before any costly work. Downloads of
+    weights take at most half of the time until the ``deadline``, on ``time.monotonic()``.
 
     Raises:
         AutoMLError: One sentence about what is wrong; no study is left behind.
@@ -85,6 +92,8 @@ def new_study(
     Space(("any/backbone",), settings)
     for pattern in (*backbones, *weights):
         plugins.match(pattern)
+    for name in log:
+        plugins.observer(name)
     index = sources.open_data(data, store.root, plugins.datasets)
     for note in index.notes:
         tell(note)
@@ -93,10 +102,11 @@ def new_study(
 
         def host(name: str) -> BackendHost:
             if name not in hosts:
-                hosts[name] = stack.enter_context(BackendHost(name))
+                hosts[name] = stack.enter_context(BackendHost(name, device))
             return hosts[name]
 
-        chosen = networks.choose_backbones(backbones, weights, _small(index), host, tell)
+        chosen = networks.choose_backbones(backbones, weights, _small(index), host, tell, deadline)
+        check_device(device, _backends(chosen), host)
         config = Config(
             name=path.name,
             data=index.source,
@@ -106,6 +116,7 @@ def new_study(
             metric=metric,
             seed=seed,
             storage=storage,
+            log=tuple(dict.fromkeys(log)),
         )
         space = study_space(config)
         specs = _specs(config, space, store)
@@ -120,13 +131,19 @@ def new_study(
     return study, study_data, networks.Networks(specs, arrays)
 
 
-def open_networks(study: StudyDirectory, data: StudyData, store: Store, stage: Stage) -> Networks:
+def open_networks(
+    study: StudyDirectory, data: StudyData, device: str, store: Store, stage: Stage
+) -> Networks:
     """Find a study's weights and pixel arrays again, decoding what the cache lost.
 
     Raises:
+        UsageError: When this machine has no such device.
         StudyError: When the images are no longer those of the study.
         WeightsError: When a weights file has gone.
     """
+    with ExitStack() as stack:
+        backends = _backends(study.config.backbones)
+        check_device(device, backends, lambda name: stack.enter_context(BackendHost(name, device)))
     space = study_space(study.config)
     specs = _specs(study.config, space, store)
     return networks.Networks(specs, open_arrays(study, data, store, stage))
@@ -146,21 +163,21 @@ def open_arrays(
         for size in wanted:
             facts = pixels.key(data.dataset_hash, size, resize)
             if entry := store.find(pixels.KIND, facts):
-                found[size, resize] = (entry.path, _identity(facts))
+                found[size, resize] = (entry.path, pixels.identity(facts))
     if len(found) == sum(map(len, sizes.values())):
         return found
     try:
         index = sources.open_data(study.config.data, store.root, get_plugins().datasets)
     except DataError as error:
         raise StudyError(
-            f"The images of the study {study.config.name} are needed again, because the cache no "
+            f"The images of the study {study.name} are needed again, because the cache no "
             f"longer has them, but they are not where they were: {error}"
         ) from None
     arrays, _, prepared = _decode(index, sizes, store, stage)
     if prepared.dataset_hash != data.dataset_hash:
         raise StudyError(
             f"The images in {study.config.data} have changed since the study "
-            f"{study.config.name} began: put them back, or start a new study."
+            f"{study.name} began: put them back, or start a new study."
         )
     return arrays
 
@@ -176,12 +193,12 @@ def _decode(
         decoded += prepared.decoded
         for size, path in prepared.paths.items():
             facts = pixels.key(prepared.dataset_hash, size, resize)
-            arrays[size, resize] = (path, _identity(facts))
+            arrays[size, resize] = (path, pixels.identity(facts))
     return arrays, decoded, prepared
 
 
-def _identity(facts: Mapping[str, Any]) -> str:
-    return "/".join(str(facts[name]) for name in sorted(facts))
+def _backends(keys: Iterable[str]) -> set[str]:
+    return {key.partition("/")[0] for key in keys}
 
 
 def _read(
@@ -195,7 +212,8 @@ def _read(
     if broken:
         named = "; ".join(f"{one['name']} ({one['reason']})" for one in broken[:_NAMED])
         more = f"; and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
-        tell(f"{len(broken)} images are left out: {named}{more}.")
+        count = len(broken)
+        tell(f"{plural(count, 'image')} {are(count)} left out: {named}{more}.")
     hashes = [
         "" if row in prepared.broken else digest for row, digest in enumerate(prepared.hashes)
     ]
@@ -211,15 +229,25 @@ def _read(
         classes=index.classes,
         names=[item.name for item in index.items],
     )
-    for note in result.notes:
+    squares = np.load(next(iter(prepared.paths.values())), mmap_mode="r")
+    near = near_duplicates.count_across(squares, hashes, result.splits)
+    notes = [*result.notes, *_copies(hashes, result.splits)]
+    for note in notes:
         tell(note)
+    if near:
+        check = f"automl-tl data check {shlex.quote(index.source)}"
+        tell(
+            f"{plural(near, 'pair')} of near-identical images {are(near)} in different splits and "
+            f"may flatter the figures: `{check}` lists them."
+        )
     facts = {
         "source": index.source,
         "images": len(index.items),
         "decoded": decoded,
         "median_side": prepared.median_side,
         "broken": broken,
-        "notes": [*index.notes, *result.notes],
+        "near_duplicates": near,
+        "notes": [*index.notes, *notes],
     }
     data = StudyData(
         classes=index.classes,
@@ -231,6 +259,14 @@ def _read(
         facts=facts,
     )
     return data, arrays
+
+
+def _copies(hashes: Sequence[str], splits: Sequence[str | None]) -> list[str]:
+    """Return the sentence on images that occur more than once, if there are any."""
+    kept = [digest for digest, split in zip(hashes, splits, strict=True) if split]
+    if not (count := len(kept) - len(set(kept))):
+        return []
+    return [f"{plural(count, 'file')} {are(count)} an exact copy of another, kept in its split."]
 
 
 def _sizes(config: Config, space: Space) -> dict[Any, list[int]]:

@@ -11,13 +11,14 @@ from optuna.trial import TrialState
 
 from automl_tl import metrics, storage
 from automl_tl.announce import died, study_event
-from automl_tl.devices import devices_for
+from automl_tl.devices import gpus_for
 from automl_tl.errors import StudyError
 from automl_tl.guard import Interrupts, alone
 from automl_tl.plugins import get_plugins
 from automl_tl.prepare import study_space
 from automl_tl.specs import WorkerSettings
 from automl_tl.storage import best_trials
+from automl_tl.units import are, plural
 from automl_tl.worker import Setup
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 5.0
 """How long a worker may take to obey before it is killed."""
 STOP_SECONDS = 3.0
-"""Kept back from ``--time`` for stopping, saving and loading the best model."""
+"""Kept back from ``--time`` for stopping, beside what saving and the test split take."""
 TEST_SECONDS = 7.0
 """How far past the deadline the test split may run, when a machine turns out slower than it was."""
 MAX_FAILURES = 5
@@ -81,7 +82,7 @@ class Search:
         self._deaths: Counter[int] = Counter()
         self._failures: list[str] = []
         self._twins = 0
-        self._test_seconds = 0.0
+        self._closing_seconds = 0.0
         self._best: tuple[int, float] | None = None
         self._finished = 0
 
@@ -97,24 +98,26 @@ class Search:
             self._tell(
                 study_event(self._directory, self._data, self._bounds, optuna_study, self._finished)
             )
-            devices = devices_for(workers, device)
-            threads = max(1, (os.cpu_count() or 1) // len(devices))
+            gpus = self._gpus(workers, device)
+            threads = max(1, (os.cpu_count() or 1) // len(gpus))
 
             def setup(index: int) -> Setup:
                 return Setup(
                     self._directory.path,
                     self._networks,
                     index,
-                    devices[index],
+                    device,
+                    gpus[index],
                     threads,
                     self._store.root,
                     self._store.max_bytes,
                 )
 
+            devices = (device,) * len(gpus)
             settings = WorkerSettings(self._directory.path, devices, threads, setup)
             crew = spec.create(settings)
             try:
-                self._loop(crew, len(devices), optuna_study)
+                self._loop(crew, len(gpus), optuna_study)
                 self._finish(crew, optuna_study)
             finally:
                 hurry = self._interrupts.count > 1 or time.monotonic() > self._bounds.deadline
@@ -132,13 +135,20 @@ class Search:
         self._count(study)
         return study
 
+    def _gpus(self, workers: int | None, device: str) -> tuple[str | None, ...]:
+        """Return a GPU for every worker, or None for what ``device`` says."""
+        if device != "auto":
+            return (None,) * (workers or 1)
+        backends = {key.partition("/")[0] for key in self._directory.config.backbones}
+        return gpus_for(workers, backends, self._directory.log(0), self._warn)
+
     def _count(self, study: optuna.Study) -> None:
         """Read from the storage what is finished and what is best."""
         trials = study.get_trials(deepcopy=False)
         self._finished = sum(t.state.is_finished() and not _retried(t) for t in trials)
         for trial in trials:
-            seconds = trial.user_attrs.get(storage.FACTS, {}).get("test_seconds", 0.0)
-            self._test_seconds = max(self._test_seconds, seconds)
+            seconds = trial.user_attrs.get(storage.FACTS, {}).get("closing_seconds", 0.0)
+            self._closing_seconds = max(self._closing_seconds, seconds)
         if best := best_trials(study):
             self._best = best[0].number, float(best[0].values[0])
 
@@ -183,9 +193,12 @@ class Search:
         elif event == "died":
             self._busy.discard(index)
             self._idle.discard(index)
-            self._worker_died(crew, index, message["reason"], study, running)
+            if self._fatal:
+                running.discard(index)
+            else:
+                self._worker_died(crew, index, message["reason"], study, running)
         else:
-            self._test_seconds = max(self._test_seconds, message.pop("test_seconds", 0.0))
+            self._closing_seconds = max(self._closing_seconds, message.pop("closing_seconds", 0.0))
             self._tell({"worker": index, **message})
 
     def _trial_finished(self, index: int, message: dict[str, Any]) -> None:
@@ -199,7 +212,7 @@ class Search:
             better = self._best is None or self._goodness(value) > self._goodness(self._best[1])
             if better:
                 self._best = message["number"], value
-            self._test_seconds = max(self._test_seconds, message.pop("test_seconds"))
+            self._closing_seconds = max(self._closing_seconds, message.pop("closing_seconds"))
         elif message["state"] == "failed":
             self._failures.append(str(message["reason"]))
         self._tell(
@@ -254,7 +267,7 @@ class Search:
         limit = self._bounds.trials
         if limit is not None and self._finished + len(self._busy) >= limit:
             if not self._busy:
-                self._stop("1 trial is finished" if limit == 1 else f"{limit} trials are finished")
+                self._stop(f"{plural(limit, 'trial')} {are(limit)} finished")
             return False
         if time.monotonic() + self._reserve() >= self._bounds.deadline:
             self._stop("the time is up")
@@ -273,7 +286,8 @@ class Search:
     def _overdue(self) -> bool:
         if self._stopped_at is None:
             return False
-        return time.monotonic() - self._stopped_at > GRACE_SECONDS + STOP_SECONDS
+        patience = GRACE_SECONDS + STOP_SECONDS + self._closing_seconds
+        return time.monotonic() - self._stopped_at > patience
 
     def _stop(self, reason: str) -> None:
         if self._reason is None:
@@ -282,8 +296,8 @@ class Search:
             self._tell({"event": "stopping", "reason": reason})
 
     def _reserve(self) -> float:
-        """Seconds to keep for stopping and for the test split."""
-        return STOP_SECONDS + self._test_seconds if self._bounds.seconds else 0.0
+        """Seconds to keep for stopping, for saving the model and for the test split."""
+        return STOP_SECONDS + self._closing_seconds if self._bounds.seconds else 0.0
 
     def _finish(self, crew: Engine, study: optuna.Study) -> None:
         """Have the best trial's figures on the test split computed, unless they are known."""

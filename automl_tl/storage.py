@@ -309,6 +309,11 @@ def best_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return sorted(trials, key=lambda trial: (sign * float(trial.values[0]), trial.number))
 
 
+def tried(complete: Sequence[FrozenTrial]) -> int:
+    """Count the trials that were really trained: without those that took over a twin's figures."""
+    return sum("twin_of" not in trial.user_attrs[FACTS] for trial in complete)
+
+
 def _cut_torn_line(journal: Path) -> None:
     try:
         with journal.open("r+b") as file:

@@ -10,6 +10,7 @@ studies/NAME/
   result.json         the best trial's figures on the test split
   bounds.json         when the last search was to end
   logs/               what the workers printed
+  tensorboard/ ...    what observers write, each below its name
 ```
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shlex
 import tempfile
 import tomllib
 from dataclasses import dataclass, field
@@ -48,7 +50,7 @@ class Config:
     """What was asked of a study, resolved where that needed a look at the machine.
 
     Attributes:
-        name: Of the study.
+        name: Of the study in its Optuna storage.
         data: What the person typed, absolute where it is a path.
         backbones: Keys, sorted.
         weights: A backbone's weights: ``imagenet`` or another published name, ``none`` or a path.
@@ -56,6 +58,7 @@ class Config:
         metric: What is optimised.
         seed: Of the split, the sampler and the training.
         storage: Optuna URL; None for the journal in the directory.
+        log: Names of the observers to tell.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Config:
     metric: str = "accuracy"
     seed: int = 0
     storage: str | None = None
+    log: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,11 @@ class StudyDirectory:
         self.config = config
         self._models: set[Path] | None = None
 
+    @property
+    def name(self) -> str:
+        """What people call it: the directory's name, also when that was copied or renamed."""
+        return self.path.name
+
     @classmethod
     def create(cls, path: Path, config: Config, data: StudyData) -> StudyDirectory:
         """Write a new study. ``study.toml`` comes last: without it there is no study.
@@ -154,6 +163,7 @@ class StudyDirectory:
                 "metric": config.metric,
                 "seed": config.seed,
                 **({"storage": config.storage} if config.storage else {}),
+                **({"log": list(config.log)} if config.log else {}),
                 "weights": dict(config.weights),
                 "set": dict(config.settings),
             }
@@ -193,6 +203,7 @@ class StudyDirectory:
                 metric=str(document["metric"]),
                 seed=int(document["seed"]),
                 storage=document.get("storage"),
+                log=tuple(document.get("log", ())),
             )
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise StudyError(f"{path / CONFIG} is damaged: {error}.") from None
@@ -294,10 +305,9 @@ def check_free(path: Path) -> None:
     if path.is_file():
         raise StudyError(f"Expected a directory for the study, got the file {path}.")
     if (path / CONFIG).exists():
-        name = path.name if path.parent.name == "studies" else path
         raise StudyError(
-            f"There is a study in {path} already: continue it with `automl-tl resume {name}`, or "
-            "choose another name with --study."
+            f"There is a study in {path} already: continue it with `automl-tl resume "
+            f"{reference(path)}`, or choose another name with --study."
         )
     parent = next(folder for folder in (path, *path.parents) if folder.exists())
     if not parent.is_dir():
@@ -308,6 +318,17 @@ def check_free(path: Path) -> None:
         raise StudyError(
             f"The study directory {path} cannot be written: {parent} refuses ({error.strerror})."
         ) from None
+
+
+def reference(path: Path) -> str:
+    """Return what a person types to name the study at ``path`` again, quoted for a shell."""
+    path, here = path.absolute(), path.cwd()
+    if path.parent == here / "studies":  # where a bare name is looked for
+        return shlex.quote(path.name)
+    if not path.is_relative_to(here):
+        return shlex.quote(str(path))
+    text = str(path.relative_to(here))
+    return shlex.quote(text if set(text) & {"/", "\\"} else f"./{text}")
 
 
 def _split(text: str) -> Split | None:

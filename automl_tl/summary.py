@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import TrialState
 
 from automl_tl import metrics, storage
+from automl_tl.guard import at_work
 from automl_tl.storage import best_trials
 
 if TYPE_CHECKING:
@@ -31,18 +32,19 @@ def summarise(directory: StudyDirectory, data: StudyData, study: optuna.Study) -
         if trial.state != TrialState.WAITING
     ]
     complete = best_trials(study)
-    tried = sum("twin_of" not in t.user_attrs[storage.FACTS] for t in complete)
-    best = _best(directory, complete[0], tried) if complete else None
+    best = _best(directory, complete[0], storage.tried(complete)) if complete else None
     warnings = [best["optimism"]["sentence"]] if best and best["optimism"]["warn"] else []
     states = [trial["state"] for trial in trials]
+    running = "running" in states
     return {
-        "study": directory.config.name,
+        "study": directory.name,
         "directory": str(directory.path),
         "metric": directory.config.metric,
         "direction": metrics.DIRECTIONS[directory.config.metric],
         "seed": directory.config.seed,
         "backbones": list(directory.config.backbones),
         "state": {name: states.count(name) for name in ("complete", "pruned", "failed", "running")},
+        "interrupted": running and not at_work(directory.path),
         "trials": trials,
         "best": best,
         "classes": list(data.classes),
@@ -65,6 +67,7 @@ def _trial(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
         "params": {key: value for key, value in spec.items() if value is not None},
         "duration_s": facts.get("duration_s"),
         "epochs": facts.get("epochs", 0),
+        "planned_epochs": facts.get("planned_epochs"),
         "total_parameters": facts.get("total_parameters"),
         "trainable_parameters": facts.get("trainable_parameters"),
         "trainable_variables": facts.get("trainable_variables"),
@@ -87,6 +90,7 @@ def _best(
     result = directory.result()
     test = result["test"] if result and result["trial"] == trial.number else None
     validation = facts["validation"]
+    metric = directory.config.metric
     model = directory.model(trial.number)
     return {
         "trial": trial.number,
@@ -96,11 +100,12 @@ def _best(
         "test": test,
         "test_evaluations": result["evaluations"] if result else 0,
         "optimism": metrics.optimism(
-            validation["accuracy"],
+            validation[metric],
             int(validation["n"]),
             complete,
-            test["accuracy"] if test else None,
+            test[metric] if test else None,
             int(test["n"]) if test else 0,
+            metric,
         ),
         "model": str(model) if model.is_file() else None,
     }

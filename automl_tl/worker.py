@@ -25,10 +25,9 @@ from automl_tl.errors import (
 from automl_tl.files import write_json
 from automl_tl.host import BackendHost
 from automl_tl.ipc import Channel, parent_channel
-from automl_tl.plugins import get_plugins
+from automl_tl.observe import Observers
 from automl_tl.prepare import study_space
 from automl_tl.recipe import model_facts
-from automl_tl.specs import FinishedTrial
 from automl_tl.study import KEEP_MODELS, StudyDirectory
 from automl_tl.testsplit import test_trial
 from automl_tl.trial import Hooks, TrialRunner
@@ -48,7 +47,11 @@ _STATES = {
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
 }
+TOLD = ("duration_s", "epochs", "planned_epochs", "fine_tune_at", "layers", "stopped")
+"""What a listener is told of a finished trial's facts."""
 STAGE_SECONDS = 0.25
+SAVED_A_SECOND = 25e6
+"""Parameters that a slow disk writes: 300 M took 11 s on one at 110 MB/s."""
 TUNED_BEFORE_PRUNING = 3
 """Epochs of fine-tuning that every trial gets; the first ones say little of the last."""
 
@@ -61,7 +64,8 @@ class Setup:
         directory: The study directory.
         networks: Networks and pixel arrays.
         index: Which worker this is.
-        device: Its device.
+        device: Its device, or ``auto``.
+        gpu: What ``CUDA_VISIBLE_DEVICES`` should be for it; None leaves it as it is.
         threads: Its CPU threads.
         cache: Root of the cache.
         cache_bytes: Bound of the cache.
@@ -71,6 +75,7 @@ class Setup:
     networks: Networks
     index: int
     device: str
+    gpu: str | None
     threads: int
     cache: Path
     cache_bytes: int
@@ -85,6 +90,8 @@ class Worker:
     """
 
     def __init__(self, setup: Setup, channel: Channel) -> None:
+        if setup.gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu
         self._setup = setup
         self._channel = channel
         self._directory = StudyDirectory.open(setup.directory)
@@ -103,9 +110,11 @@ class Worker:
             self._store,
             self._host,
         )
+        self._observers = Observers(self._directory, lambda text: self._say("warning", text=text))
         self._owner = storage.owner()
         self._deadline = float("inf")
         self._said = 0.0
+        self._parameters = 0
 
     def run(self) -> None:
         """Serve the supervisor until it closes the channel."""
@@ -172,7 +181,6 @@ class Worker:
             trial.set_user_attr(storage.FACTS, facts)
             self._study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
         self._drop_models()
-        self._observe(trial, state, value, facts)
         self._say(
             "trial_finished",
             number=trial.number,
@@ -182,13 +190,13 @@ class Worker:
             twin_of=facts.get("twin_of"),
             params=dict(trial.params),
             backbone=facts.get("spec", {}).get("backbone"),
-            **{
-                key: facts.get(key)
-                for key in ("duration_s", "epochs", "fine_tune_at", "layers", "reason", "stopped")
-            },
-            test_seconds=facts.get("test_seconds", 0.0),
+            **{key: facts.get(key) for key in (*TOLD, "reason")},
+            closing_seconds=facts.get("closing_seconds", 0.0),
             notes=facts.get("notes", []),
         )
+        params = dict(trial.params)
+        self._observers.trial(trial.number, _STATES[state], value, params, facts)
+        self._observers.wait(self._deadline)
 
     def _twin(self, spec: Mapping[str, Any]) -> optuna.trial.FrozenTrial | None:
         """Return a finished trial of exactly this spec: it would give the same numbers again."""
@@ -201,6 +209,7 @@ class Worker:
 
     def _run(self, trial: optuna.Trial, spec: TrialSpec, facts: dict[str, Any]) -> Outcome:
         def planned(info: NetworkInfo, at: int, plan: Plan) -> None:
+            self._parameters = sum(layer.parameters for layer in info.layers)
             facts.update(fine_tune_at=at, layers=len(info.layers), plan=plan.why)
             trial.set_user_attr(storage.FACTS, facts)
             self._say(
@@ -214,8 +223,10 @@ class Worker:
             )
 
         def epoch(report: EpochReport, value: float, seconds: float) -> None:
-            facts.update(epochs=report.epoch + 1, last_value=value)
-            trial.report(value, report.epoch)
+            facts.update(epochs=report.epoch + 1, planned_epochs=report.epochs, last_value=value)
+            last = report.epoch + 1 == report.epochs
+            if last or report.phase == "fine-tuning":  # the warm-up is never pruned
+                trial.report(value, report.epoch)
             self._say(
                 "epoch",
                 number=trial.number,
@@ -225,9 +236,9 @@ class Worker:
                 value=value,
                 train_loss=report.train_loss,
                 seconds=report.seconds,
-                test_seconds=self._test_seconds(),
+                closing_seconds=self._closing_seconds(),
             )
-            last = report.epoch + 1 == report.epochs
+            self._observers.epoch(trial.number, report, value)
             tuned = report.epoch + 1 - spec.warmup_epochs if report.phase == "fine-tuning" else 0
             if tuned >= TUNED_BEFORE_PRUNING and not last and trial.should_prune():
                 raise PruneTraining("pruned")
@@ -251,7 +262,7 @@ class Worker:
             stopped=outcome.stopped,
             validation=dict(outcome.validation),
             reuse=asdict(outcome.reuse),
-            test_seconds=self._test_seconds(),
+            closing_seconds=self._closing_seconds(),
         )
         return outcome
 
@@ -266,9 +277,13 @@ class Worker:
         if message["do"] == "stop":
             raise FinishTraining(str(message["reason"]))
 
-    def _test_seconds(self) -> float:
-        """Estimate what the test split will take, from what the frozen layers took an image."""
-        return round(self._runner.reuse.slowest * len(self._data.rows("test")), 2)
+    def _closing_seconds(self) -> float:
+        """Estimate what saving the model and the test split will take.
+
+        The former from its size, the latter from what the frozen layers took an image.
+        """
+        test = self._runner.reuse.slowest * len(self._data.rows("test"))
+        return round(test + self._parameters / SAVED_A_SECOND, 2)
 
     def _keep(self, trial: optuna.Trial, outcome: Outcome, facts: dict[str, Any]) -> None:
         """Write a trial's files before it is told, so that no finished trial lacks them."""
@@ -291,21 +306,6 @@ class Worker:
         running = [trial.number for trial in trials]
         best = [trial.number for trial in storage.best_trials(self._study)[:KEEP_MODELS]]
         self._directory.keep_models([*best, *running])
-
-    def _observe(
-        self, trial: optuna.Trial, state: TrialState, value: float | None, facts: Mapping[str, Any]
-    ) -> None:
-        finished = FinishedTrial(
-            study=self._config.name,
-            directory=self._directory.path,
-            number=trial.number,
-            state=_STATES[state],
-            value=value,
-            params=dict(trial.params),
-            attributes=facts,
-        )
-        for problem in get_plugins().trial_finished(finished):
-            self._say("warning", text=f"Plugin {problem.plugin}: {problem.message}")
 
     def _test(self, number: int) -> None:
         """Compute a trial's figures on the split that the search never saw."""

@@ -193,3 +193,16 @@ def test_optimism_tells_people():
 def test_goodness_is_larger_for_the_better() -> None:
     assert metrics.goodness(0.9, "accuracy") > metrics.goodness(0.8, "accuracy")
     assert metrics.goodness(0.2, "log_loss") > metrics.goodness(0.3, "log_loss")
+
+
+def test_optimism_of_other_metrics_speaks_of_them():
+    found = metrics.optimism(0.312, 120, 20, test=0.345, n_test=121, metric="log_loss")
+    assert found["warn"] and found["expected"] is None
+    assert found["gap"] == pytest.approx(0.033)
+    assert "accuracy" not in found["sentence"]
+    assert "validation log loss (0.3120)" in found["sentence"]
+    assert (
+        "121 test images that the search never saw it is 0.3450, 0.0330 worse" in found["sentence"]
+    )
+    better = metrics.optimism(0.8, 120, 20, test=0.9, n_test=121, metric="macro_f1")
+    assert "0.9000, 0.1000 better" in better["sentence"]

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,12 +44,50 @@ def _console(stderr: bool) -> Console:
     return console
 
 
+def say(console: Console, text: object, style: str = "") -> None:
+    """Print sentences: broken between words on a terminal, as they are in a file or a pipe."""
+    wrapped = wrap(printable(text), console.width) if console.is_terminal else printable(text)
+    console.print(wrapped, style=style, soft_wrap=True)
+
+
+def write(text: object, stream: IO[str]) -> None:
+    """Do the same as ``say`` without a console."""
+    plain = printable(text)
+    print(wrap(plain, _columns()) if stream.isatty() else plain, file=stream, flush=True)
+
+
+def wrap(text: str, width: int) -> str:
+    """Break lines between words; a word that is longer than a line stays whole, to be copied."""
+    import textwrap
+
+    def lines(line: str) -> str:
+        return textwrap.fill(
+            line,
+            max(width, 1),
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+        )
+
+    return "\n".join(map(lines, text.split("\n")))
+
+
+def _columns() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns
+
+
 def is_live() -> bool:
-    """Whether a live table makes sense: both streams are terminals that can redraw."""
+    """Whether a search shows a live table: on a terminal, unless ``NO_COLOR`` asks for lines."""
+    return can_redraw() and not os.environ.get("NO_COLOR")
+
+
+def can_redraw() -> bool:
+    """Whether both streams are terminals that can redraw."""
     return (
         sys.stdout.isatty()
         and sys.stderr.isatty()
-        and not os.environ.get("NO_COLOR")
         and os.environ.get("TERM", "") not in ("dumb", "unknown")
     )
 
@@ -61,7 +99,7 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     Yields:
         What to call with the number of items done and of all items.
     """
-    if not is_live():
+    if not can_redraw():
         yield lambda done, total: None
         return
     from rich import progress
@@ -94,7 +132,12 @@ def cell(text: object) -> str:
 
 def print_json(facts: Any) -> None:
     """Print facts as JSON on standard output; NaN and infinity become null."""
-    print(json.dumps(_plain(facts), indent=2, ensure_ascii=False))
+    print(json_text(facts))
+
+
+def json_text(facts: Any) -> str:
+    """Return what ``print_json`` prints."""
+    return json.dumps(_plain(facts), indent=2, ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from automl_tl.cli.console import cell, counting, print_json, printable, stdout, table
+from automl_tl.cli.console import cell, counting, print_json, say, stdout, table
 from automl_tl.errors import DataError
+from automl_tl.units import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ def check(
 def print_check(console: Console, facts: Mapping[str, Any]) -> None:
     """Print the facts of ``automl_tl.data.check.check_data`` for people."""
     console.print(f"{cell(facts['name'])}: {cell(facts['source'])}", style="bold", soft_wrap=True)
-    console.print(_overview(facts), soft_wrap=True)
+    say(console, _overview(facts))
     console.print(_classes(facts))
     broken = [f"{image['name']}: {image['reason']}" for image in facts["broken"]]
     _list(console, "Broken, left out", broken, SHOWN_FILES)
@@ -78,15 +79,15 @@ def print_check(console: Console, facts: Mapping[str, Any]) -> None:
     more = near["count"] - len(pairs)
     _list(console, "Near-duplicates in different splits", pairs, SHOWN_GROUPS, more)
     for note in facts["notes"]:
-        console.print(f"Note: {printable(note)}", soft_wrap=True)
+        say(console, f"Note: {note}")
     for advice in facts["advice"]:
         if advice != facts["problem"]:
-            console.print(f"Advice: {printable(advice)}", style="yellow", soft_wrap=True)
+            say(console, f"Advice: {advice}", "yellow")
 
 
 def _overview(facts: Mapping[str, Any]) -> str:
     formats = ", ".join(f"{count} {cell(name)}" for name, count in facts["formats"].items())
-    text = f"{facts['images']} images, {facts['good']} sound"
+    text = f"{plural(facts['images'], 'image')}, {facts['good']} sound"
     text += f" ({formats})" if formats else ""
     if sides := facts["dimensions"]:
         width, height = sides["width"], sides["height"]

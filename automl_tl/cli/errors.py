@@ -72,9 +72,9 @@ def _help_hint(error: Exception) -> str:
 
 
 def _say(text: str, code: int) -> int:
-    from automl_tl.cli.console import printable
+    from automl_tl.cli.console import write
 
-    print(printable(text), file=sys.stderr)
+    write(text, sys.stderr)
     return code
 
 

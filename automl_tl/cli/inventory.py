@@ -22,12 +22,24 @@ def backbones(
     pattern: Annotated[
         str, typer.Argument(metavar="GLOB", help="Which ones, as 'torch/resnet*'.")
     ] = "*",
+    layers: Annotated[
+        bool, typer.Option("--layers", help="List the layers of the one network instead.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """List the pretrained networks and where their weights are."""
     from automl_tl.doctor import weights_state
     from automl_tl.plugins import get_plugins
 
+    if layers:
+        from automl_tl.network_layers import list_layers
+
+        facts = list_layers(pattern)
+        if json:
+            print_json(facts)
+        else:
+            print_layers(stdout(), facts)
+        return
     plugins = get_plugins()
     rows: list[dict[str, Any]] = []
     for backbone in plugins.match(pattern):
@@ -69,6 +81,36 @@ def backbones(
         )
     console.print(board)
     console.print("* searched when no --backbone is given; `download` fetches weights when used.")
+
+
+def print_layers(console: Console, facts: Mapping[str, Any]) -> None:
+    """Print the facts of ``automl_tl.network_layers.list_layers`` for people."""
+    rows = facts["layers"]
+    count = parameters(facts["parameters"])
+    console.print(
+        f"{cell(facts['key'])} at {facts['image_size']} pixels: {len(rows)} layers, "
+        f"{count} parameters without the classifier",
+        style="bold",
+    )
+    board = table(
+        [
+            ("layer", True),
+            ("name", False),
+            ("kind", False),
+            ("parameters", True),
+            ("output", False),
+        ]
+    )
+    for row in rows:
+        shape = " x ".join(map(str, row["shape"])) if row["cut"] else ""
+        own = f"{row['parameters']:,}" if row["parameters"] else ""
+        board.add_row(cell(row["index"]), cell(row["name"]), cell(row["kind"]), own, shape)
+    console.print(board)
+    console.print(
+        "An output is shown where nothing else flows past the layer: up to there, and only there, "
+        "the frozen part is computed once and stored.",
+        soft_wrap=True,
+    )
 
 
 def plugins(json: Json = False) -> None:
@@ -162,7 +204,8 @@ def print_doctor(console: Console, facts: Mapping[str, Any]) -> None:
     console.print("weights on this disk" + ("" if facts["weights"] else ": none"), style="bold")
     for row in facts["weights"]:
         size = format_bytes(row["bytes"])
-        console.print(f"  {cell(row['backbone'])}  {size}  {cell(row['path'])}", soft_wrap=True)
+        name = cell(row["backbone"]) + (" with its classifier" if row["classifier"] else "")
+        console.print(f"  {name}  {size}  {cell(row['path'])}", soft_wrap=True)
     _print_problems(console, facts["problems"])
     if not facts["problems"]:
         console.print("No problems found.", style="green")

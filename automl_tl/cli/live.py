@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from automl_tl.cli import words
-from automl_tl.cli.console import cell, number, printable, stderr, table
+from automl_tl.cli.console import cell, number, say, stderr, table
 from automl_tl.cli.state import STATES, Event, SearchProgress, SearchState
 from automl_tl.units import format_duration
 
@@ -141,6 +141,7 @@ class LiveProgress(SearchProgress):
         self.console = console or stderr()
         self._lock = threading.Lock()
         self._dashboard = Dashboard(self.state)
+        self._frame: tuple[int, RenderableType] = (0, "")
         self._live = Live(
             console=self.console,
             get_renderable=self.draw,
@@ -178,7 +179,34 @@ class LiveProgress(SearchProgress):
     def draw(self) -> RenderableType:
         """Return the table as it is now; events and redraws come from different threads."""
         with self._lock:
-            return self._dashboard.draw(self.console.width)
+            self._mend()
+            width = self.console.width
+            self._frame = width, self._dashboard.draw(width)
+            return self._frame[1]
+
+    def _mend(self) -> None:
+        """Erase the frame where the terminal became narrower and broke its lines in two.
+
+        Rich erases as many rows as it drew. The cursor goes to the top of the frame, and from
+        there down to where Rich thinks that it is.
+        """
+        from rich.control import Control
+        from rich.segment import ControlType, Segment
+
+        before, frame = self._frame
+        width = self.console.width
+        self._frame = width, frame
+        if width >= before:
+            return
+        options = self.console.options.update(width=before)
+        lines = self.console.render_lines(frame, options, pad=False)[: self.console.height]
+        rows = sum(max(1, -(-Segment.get_line_length(line) // width)) for line in lines)
+        erase = (ControlType.ERASE_IN_LINE, 2)
+        up = ((ControlType.CURSOR_UP, 1), erase) * (rows - 1)
+        down = ((ControlType.CURSOR_DOWN, 1),) * (len(lines) - 1)
+        self.console.control(Control(ControlType.CARRIAGE_RETURN, erase, *up, *down))
 
     def _above(self, text: str, style: str) -> None:
-        self.console.print(printable(text), style=style, soft_wrap=True)
+        with self._lock:
+            self._mend()
+        say(self.console, text, style)

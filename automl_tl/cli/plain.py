@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from automl_tl.cli import words
-from automl_tl.cli.console import printable
+from automl_tl.cli.console import write
 from automl_tl.cli.state import Event, SearchProgress, Stage
 from automl_tl.units import format_duration
 
@@ -65,5 +65,5 @@ class PlainProgress(SearchProgress):
             left = f", {format_duration(stage.remaining)} left" if stage.remaining else ""
             self._print(f"{stage.what}: {stage.done} of {stage.total}{rate}{left}")
 
-    def _print(self, text: str, stream: object = None) -> None:
-        print(printable(text), file=stream or sys.stderr, flush=True)  # type: ignore[arg-type]
+    def _print(self, text: str, stream: IO[str] | None = None) -> None:
+        write(text, stream or sys.stderr)

@@ -92,11 +92,16 @@ def search(
         str | None,
         typer.Option(metavar="URL", help="Optuna storage [default: a file in the study]"),
     ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Log every epoch and trial: tensorboard, mlflow."),
+    ] = None,
 ) -> int:
     """Search for the best way to classify the images in DATA.
 
     Finds the pretrained network, the depth to fine-tune, the head, the optimizer and the learning
-    rate. Options repeat: --backbone A --backbone B.
+    rate. Options repeat: --backbone A --backbone B. A terminal shows a live table; in a pipe, or
+    with NO_COLOR=1, each finished trial is one plain line.
     """
     from automl_tl.cli.config import from_file, from_flags
 
@@ -104,6 +109,7 @@ def search(
         backbone=backbone or (),
         weights=weights or (),
         set_=set_ or (),
+        log=log or (),
         data=data,
         study=study,
         trials=trials,
@@ -177,6 +183,8 @@ def _search(options: SearchOptions) -> int:
             metric=options.metric or "accuracy",
             seed=options.seed or 0,
             storage=options.storage,
+            log=options.log,
+            device=options.device or "auto",
             listener=progress,
             deadline=began + seconds,
         )
@@ -190,6 +198,8 @@ def _check_installed(options: SearchOptions) -> None:
     plugins = get_plugins()
     for pattern in (*options.backbone, *options.weights):
         plugins.match(pattern)
+    for name in options.log:
+        plugins.observer(name)
     if options.engine is not None:
         plugins.engine(options.engine)
 

@@ -37,42 +37,54 @@ def show(
 def print_leaderboard(console: Console, summary: Mapping[str, Any]) -> None:
     """Print what a study is and its trials, the best first."""
     from automl_tl.cli import words
-    from automl_tl.cli.console import cell, table
+    from automl_tl.cli.console import cell, say, table
+    from automl_tl.units import plural
 
-    counts = ", ".join(f"{n} {state}" for state, n in summary["state"].items() if n)
+    lost = {"running": "interrupted"} if summary["interrupted"] else {}
+    counts = ", ".join(f"{n} {lost.get(s, s)}" for s, n in summary["state"].items() if n)
     data = summary["data"]
-    console.print(f"study {cell(summary['study'])} in {cell(summary['directory'])}", style="bold")
-    console.print(
-        f"{data['images']} images, {len(summary['classes'])} classes"
-        + (f", {len(data['broken'])} broken images left out" if data["broken"] else "")
-        + f"; trials: {counts or 'none yet'}"
+    title = f"study {cell(summary['study'])} in {cell(summary['directory'])}"
+    console.print(title, style="bold", soft_wrap=True)
+    broken = len(data["broken"])
+    say(
+        console,
+        f"{plural(data['images'], 'image')}, {plural(len(summary['classes']), 'class')}"
+        + (f", {plural(broken, 'broken image')} left out" if broken else "")
+        + f"; trials: {counts or 'none yet'}",
     )
+    if lost:
+        again = f"automl-tl resume {_reference(summary)}"
+        say(console, f"Its search was interrupted; `{again}` goes on.", "yellow")
     trials = sorted(summary["trials"], key=_order(summary["direction"]))
     if not trials:
         return
     wide = console.width >= 100
     board = table(words.columns(summary["metric"], wide))
     for trial in trials[:SHOWN_TRIALS]:
-        board.add_row(*words.row(trial, wide))
+        state = lost.get(trial["state"], trial["state"])
+        board.add_row(*words.row({**trial, "state": state}, wide))
     console.print(board)
-    if len(trials) > SHOWN_TRIALS:
-        console.print(f"{len(trials) - SHOWN_TRIALS} more trials; --json has them all.")
+    if (more := len(trials) - SHOWN_TRIALS) > 0:
+        say(console, f"{plural(more, 'more trial')}; --json has them all.")
+    for sentence in [s for trial in trials[:SHOWN_TRIALS] if (s := words.stopped(trial))]:
+        say(console, sentence)
     reasons = {str(t["reason"]): t["number"] for t in trials if t["state"] == "failed"}
     for reason, trial_number in list(reasons.items())[:5]:
-        console.print(f"trial {trial_number} failed: {cell(reason)}", style="red", soft_wrap=True)
+        say(console, f"trial {trial_number} failed: {cell(reason)}", "red")
 
 
 def print_best(console: Console, summary: Mapping[str, Any]) -> None:
     """Print the best trial, its figures and what they are worth, and what to do next."""
     from automl_tl.cli import words
-    from automl_tl.cli.console import cell, number, printable, table
+    from automl_tl.cli.console import cell, number, say, table
+    from automl_tl.units import plural
 
     best = summary["best"]
     if best is None:
         console.print("No trial is complete yet, so there is no model.")
         return
     trial = next(t for t in summary["trials"] if t["number"] == best["trial"])
-    console.print(f"best: trial {best['trial']}, {words.recipe(trial)}", style="bold green")
+    say(console, f"best: trial {best['trial']}, {words.recipe(trial)}", "bold green")
     validation, test = best["validation"], best.get("test")
     splits = ["validation", "test"] if test else ["validation"]
     figures = table([("", False), *((split, True) for split in splits)])
@@ -83,26 +95,25 @@ def print_best(console: Console, summary: Mapping[str, Any]) -> None:
     console.print(figures)
     if test and test.get("interval"):
         low, high = test["interval"]
-        console.print(
+        say(
+            console,
             f"Test accuracy {number(test['accuracy'])}, 95 % interval {number(low)} to "
-            f"{number(high)}, on {test['n']} images that the search never saw.",
-            soft_wrap=True,
+            f"{number(high)}, on {plural(test['n'], 'image')} that the search never saw.",
         )
     optimism = best["optimism"]
-    style = "yellow" if optimism["warn"] else ""
-    console.print(printable(optimism["sentence"]), style=style, soft_wrap=True)
+    say(console, optimism["sentence"], "yellow" if optimism["warn"] else "")
     for warning in summary["warnings"]:
         if warning != optimism["sentence"]:
-            console.print(f"Warning: {printable(warning)}", style="yellow", soft_wrap=True)
-    console.print(_reuse(summary["reuse"]), soft_wrap=True)
+            say(console, f"Warning: {warning}", "yellow")
+    say(console, _reuse(summary["reuse"]))
 
 
 def _reuse(reuse: Mapping[str, Any]) -> str:
-    from automl_tl.units import format_duration
+    from automl_tl.units import format_duration, plural
 
     return (
-        f"{reuse['decoded']} images decoded, {reuse['prefix_passes']} passes of frozen layers over "
-        f"{reuse['prefix_images']} images; stored arrays saved "
+        f"{plural(reuse['decoded'], 'image')} decoded, {plural(reuse['prefix_passes'], 'pass')} of "
+        f"frozen layers over {plural(reuse['prefix_images'], 'image')}; stored arrays saved "
         f"{format_duration(reuse['seconds_saved'])}."
     )
 
@@ -110,11 +121,17 @@ def _reuse(reuse: Mapping[str, Any]) -> str:
 def print_result(console: Console, summary: Mapping[str, Any]) -> None:
     """Print what a search found, and the commands that a person may want next."""
     print_best(console, summary)
-    name = studies.reference(Path(summary["directory"]))
+    name = _reference(summary)
     if summary["best"] is not None:
         console.print(f"Export the model: automl-tl export {name} -o model.onnx", soft_wrap=True)
     console.print(f"See all trials:   automl-tl show {name}", soft_wrap=True)
     console.print(f"Search further:   automl-tl resume {name}", soft_wrap=True)
+
+
+def _reference(summary: Mapping[str, Any]) -> str:
+    from automl_tl.study import reference
+
+    return reference(Path(summary["directory"]))
 
 
 def _order(direction: str) -> Any:

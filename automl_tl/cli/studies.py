@@ -61,16 +61,3 @@ def default_name(data: str) -> str:
 def is_path(study: str) -> bool:
     """Whether a study is named by its path."""
     return "/" in study or "\\" in study or study in (".", "..")
-
-
-def reference(path: Path) -> str:
-    """Return what a person types to name the study at ``path`` again, quoted for a shell."""
-    import shlex
-
-    path, here = path.absolute(), Path.cwd()
-    if path.parent == here / FOLDER:
-        return shlex.quote(path.name)
-    if not path.is_relative_to(here):
-        return shlex.quote(str(path))
-    text = str(path.relative_to(here))
-    return shlex.quote(text if is_path(text) else f"./{text}")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from automl_tl.cli.console import cell, number
-from automl_tl.cli.studies import reference
-from automl_tl.units import format_duration
+from automl_tl.study import reference
+from automl_tl.units import format_duration, plural
 
 Facts = Mapping[str, Any]
 
@@ -60,6 +60,23 @@ def parameter(trial: Facts, name: str) -> Any:
     return params.get(name, params.get(f"{name}@{trial.get('backbone')}"))
 
 
+def epochs(trial: Facts) -> str:
+    """Return how many epochs a trial ran: ``12``, or ``5/12`` when it ended early."""
+    done, planned = trial.get("epochs"), trial.get("planned_epochs")
+    if done is None or not planned or done >= planned:
+        return cell(done)
+    return f"{done}/{planned}"
+
+
+def stopped(trial: Facts) -> str | None:
+    """Return the sentence for a complete trial that was stopped early; None for any other."""
+    if trial.get("state") != "complete" or not trial.get("stopped"):
+        return None
+    done, planned = trial.get("epochs"), trial.get("planned_epochs")
+    where = f" at epoch {done} of {planned}" if planned else ""
+    return f"trial {trial.get('number')} was stopped{where}: {cell(trial.get('stopped'))}"
+
+
 def duration(trial: Facts) -> str:
     """Return how long a trial took."""
     seconds = trial.get("duration_s")
@@ -77,7 +94,7 @@ def row(trial: Facts, wide: bool) -> list[str]:
     start = [cell(trial.get("number")), outcome(trial), cell(trial.get("backbone")), depth(trial)]
     if not wide:
         return [*start, duration(trial)]
-    middle = [head(trial), optimizer(trial), learning_rate(trial), cell(trial.get("epochs"))]
+    middle = [head(trial), optimizer(trial), learning_rate(trial), epochs(trial)]
     return [*start, *middle, duration(trial)]
 
 
@@ -120,7 +137,7 @@ def finished_trial(event: Facts, metric: str) -> str:
     elif event.get("value") is not None:
         line += f": {metric} {number(event['value'])}"
     line += f", {recipe(event)}"
-    line += f", {event['epochs']} epochs" if event.get("epochs") else ""
+    line += _epochs(event)
     line += f", {duration(event)}" if event.get("duration_s") is not None else ""
     if event.get("best"):
         return f"{line} (best so far)"
@@ -129,19 +146,29 @@ def finished_trial(event: Facts, metric: str) -> str:
     return line
 
 
+def _epochs(event: Facts) -> str:
+    done, planned = event.get("epochs"), event.get("planned_epochs")
+    if not done:
+        return ""
+    if not planned or done >= planned:
+        return f", {plural(done, 'epoch')}"
+    if event.get("stopped"):
+        return f", stopped at epoch {done} of {planned} ({cell(event['stopped'])})"
+    return f", {done} of {planned} epochs"
+
+
 def study(event: Facts) -> str:
     """Return what a search is about to do, in two sentences."""
     images = event.get("images") or {}
     counts = ", ".join(f"{images[s]} {s}" for s in ("train", "validation", "test") if s in images)
-    backbones = [cell(name) for name in event.get("backbones") or ()]
-    named = ", ".join(backbones[:6]) + (
-        f" and {len(backbones) - 6} more" if len(backbones) > 6 else ""
-    )
-    finished = event.get("finished")
-    start = f"resumes with {finished} finished trials" if event.get("resumed") else "starts"
+    keys = [cell(name) for name in event.get("backbones") or ()]
+    named = ", ".join(keys[:6]) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
+    finished = plural(event.get("finished") or 0, "finished trial")
+    start = f"resumes with {finished}" if event.get("resumed") else "starts"
     return (
-        f"study {cell(event.get('name'))} {start}: {event.get('classes')} classes, "
-        f"{counts} images; backbones {named}; {bounds(event.get('bounds') or {})}."
+        f"study {cell(event.get('name'))} {start}: {plural(event.get('classes') or 0, 'class')}, "
+        f"{counts} images; {'backbone' if len(keys) == 1 else 'backbones'} {named}; "
+        f"{bounds(event.get('bounds') or {})}."
     )
 
 
@@ -149,7 +176,7 @@ def bounds(bound: Facts) -> str:
     """Return when a search ends."""
     parts = []
     if bound.get("trials") is not None:
-        parts.append(f"{bound['trials']} trials")
+        parts.append(plural(bound["trials"], "trial"))
     if bound.get("time") is not None:
         parts.append(format_duration(bound["time"]))
     if bound.get("target") is not None:
@@ -162,7 +189,7 @@ def stopping(reason: str, study: Facts) -> str:
     if reason == "interrupted" and study.get("directory"):
         again = f"automl-tl resume {reference(Path(study['directory']))}"
         return f"Interrupted: stopping cleanly; `{again}` continues, Ctrl-C again stops at once."
-    return f"Stopping: {cell(reason)}."
+    return f"Stopping: {cell(reason).rstrip('.')}."
 
 
 def worker_died(event: Facts) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from automl_tl.data import decode, near_duplicates, split
 from automl_tl.data.reading import in_threads, read_image_file
 from automl_tl.errors import DataError, ImageError
+from automl_tl.units import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -213,15 +214,16 @@ def _advice(facts: dict[str, Any]) -> list[str]:
         advice.append(facts["problem"])
     if facts["broken"]:
         count = len(facts["broken"])
-        advice.append(f"{count} of {facts['images']} files are no sound images and are left out.")
-    if facts["label_conflicts"]:
+        what = "is no sound image and is" if count == 1 else "are no sound images and are"
+        advice.append(f"{count} of {plural(facts['images'], 'file')} {what} left out.")
+    if conflicts := len(facts["label_conflicts"]):
         advice.append(
-            f"Identical images lie in different classes ({len(facts['label_conflicts'])} times): "
+            f"Identical images lie in different classes ({plural(conflicts, 'time')}): "
             "decide which is right; until then all of their copies are left out."
         )
     if count := facts["near_duplicates"]["count"]:
         advice.append(
-            f"{count} {'pairs' if count > 1 else 'pair'} of near-identical images would lie in "
+            f"{plural(count, 'pair')} of near-identical images would lie in "
             "different splits and flatter the result: remove one of each, or give the splits "
             "yourself."
         )
@@ -232,9 +234,12 @@ def _advice(facts: dict[str, Any]) -> list[str]:
         )
     smallest = min(facts["classes"], key=lambda row: row["good"])
     if not facts["problem"] and smallest["good"] < _FEW_IMAGES:
+        small = sum(row["good"] < _FEW_IMAGES for row in facts["classes"]) - 1
+        others = f" (and {plural(small, 'other class')} fewer than {_FEW_IMAGES})" if small else ""
         advice.append(
-            f"The class {smallest['name']!r} has only {smallest['good']} sound images: expect wide "
-            "intervals, and add images if you can."
+            f"The class {smallest['name']!r} has only {plural(smallest['good'], 'sound image')}"
+            f"{others}, where {_FEW_IMAGES} are few: a search takes the class, but can test it on "
+            "hardly any, so expect wide intervals, and add images if you can."
         )
     sides = facts["dimensions"]
     if sides and min(sides["width"]["median"], sides["height"]["median"]) < _FEW_PIXELS:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from automl_tl.data.index import SPLIT_NAMES
 from automl_tl.errors import DataError
+from automl_tl.units import plural
 
 if TYPE_CHECKING:
     from automl_tl.types import Split
@@ -70,10 +71,10 @@ def read_csv(path: Path, confined: bool = False) -> tuple[list[Row], list[str]]:
     if rows and not any(row[0].is_file() for row in rows.values()):
         first = next(iter(rows.values()))[0]
         raise DataError(
-            f"None of the {len(rows)} paths in {path} leads to a file: they count from the CSV "
+            f"None of the paths in {path} leads to a file: they count from the CSV "
             f"file's folder, the first one is {first}."
         )
-    notes = [f"{repeated} repeated lines in {path.name} count once."] if repeated else []
+    notes = [f"Left out from {path.name}: {plural(repeated, 'repeated line')}."] if repeated else []
     return list(rows.values()), notes
 
 

@@ -213,6 +213,13 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """Return the suffixes of the formats that are decoded, in lower case, with their dots."""
+    names = _formats()
+    return frozenset(s for s, name in Image.registered_extensions().items() if name in names)
+
+
 def _open(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=_formats())
 

@@ -10,28 +10,53 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 THUMBNAIL = 72
-"""Side of the square that ``cells`` wants: a multiple of 8 and of 9."""
+"""Side of a square that is large enough for ``cells``: a multiple of 8 and of 9."""
 
 MAX_BITS = 4
 MAX_DIFFERENCE = 6.0
 _MIN_CONTRAST = 16
 _BANDS = (13, 13, 13, 13, 12)
 _MAX_NEIGHBOURS = 500
+_FEW_NEIGHBOURS = 20
 
 
 def cells(square: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Average a uint8 RGB square of side ``THUMBNAIL`` to an 8 x 9 grid of luma, uint8."""
-    luma: NDArray[np.float64] = square @ np.array([0.299, 0.587, 0.114])
-    grid = luma.reshape(8, THUMBNAIL // 8, 9, THUMBNAIL // 9).mean(axis=(1, 3))
-    return np.asarray(np.rint(grid), np.uint8)
+    """Average a uint8 RGB square to an 8 x 9 grid of luma, uint8."""
+    luma = Image.fromarray(square).convert("L")
+    return np.asarray(luma.resize((9, 8), Image.Resampling.BOX))
 
 
-def find_pairs(grids: NDArray[np.uint8]) -> tuple[NDArray[np.int64], bool]:
+def count_across(
+    pixels: NDArray[np.uint8], hashes: Sequence[str], splits: Sequence[str | None]
+) -> int:
+    """Count the pairs of images that look alike and lie in different splits.
+
+    Made to be quick on any data; of a large crowd that look alike, only some pairs count.
+
+    Args:
+        pixels: uint8 RGB ``(n, size, size, 3)``.
+        hashes: Of the files; of images with the same one, the first stands for all.
+        splits: None leaves an image out.
+    """
+    chosen = [row for row, split in enumerate(splits) if split]
+    first = list({hashes[row]: row for row in reversed(chosen)}.values())[::-1]
+    grids = [cells(pixels[row]) for row in first]
+    squares = np.stack(grids) if grids else np.empty((0, 8, 9), np.uint8)
+    pairs, _ = find_pairs(squares, _FEW_NEIGHBOURS)
+    return sum(splits[first[left]] != splits[first[right]] for left, right in pairs)
+
+
+def find_pairs(
+    grids: NDArray[np.uint8], neighbours: int = _MAX_NEIGHBOURS
+) -> tuple[NDArray[np.int64], bool]:
     """Find pairs of images that look alike.
 
     Their difference hashes differ in at most ``MAX_BITS`` bits, and their grids, each less its own
@@ -40,10 +65,11 @@ def find_pairs(grids: NDArray[np.uint8]) -> tuple[NDArray[np.int64], bool]:
 
     Args:
         grids: uint8 ``(n, 8, 9)`` as ``cells`` returns them.
+        neighbours: Bound on the images of a band that one is compared with.
 
     Returns:
         int64 ``(pairs, 2)``, sorted, the smaller index first; and whether the search was cut
-        short because more than 500 images shared a band.
+        short because more than ``neighbours`` images shared a band.
     """
     steps = grids[:, :, 1:] > grids[:, :, :-1]
     hashes = (
@@ -60,11 +86,11 @@ def find_pairs(grids: NDArray[np.uint8]) -> tuple[NDArray[np.int64], bool]:
         shift += width
         order = np.argsort(band, kind="stable")
         band, rows = band[order], usable[order]
-        for distance in range(1, _MAX_NEIGHBOURS + 2):
+        for distance in range(1, neighbours + 2):
             left = np.flatnonzero(band[distance:] == band[:-distance])
             if not len(left):
                 break
-            if distance > _MAX_NEIGHBOURS:
+            if distance > neighbours:
                 truncated = True
                 break
             first, second = rows[left], rows[left + distance]

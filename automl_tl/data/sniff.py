@@ -20,9 +20,12 @@ _SIGNATURES = {
     "QOI": b"qoif",
     "PSD": b"8BPS",
 }
-_FOREIGN = {
+_PICTURES = {
     "HEIC photo, convert it to JPEG": b"....ftyp(?:heic|heix|hevc|mif1|msf1)",
     "JPEG XL, convert it to JPEG": b"(?:\xff\x0a|\0\0\0\x0cJXL )",
+}
+_FOREIGN = {
+    **_PICTURES,
     "video": b"(?:....ftyp|\x1aE\xdf\xa3|RIFF....AVI )",
     "PDF": b"%PDF",
     "PostScript": b"%!PS",
@@ -31,6 +34,11 @@ _FOREIGN = {
     "zip archive": b"PK\3\4",
     "compressed file": b"(?:\x1f\x8b|BZh|\xfd7zXZ)",
 }
+
+
+def may_be_picture(head: bytes) -> bool:
+    """Whether a file's first 1024 bytes are those of a photo or drawing, readable here or not."""
+    return _match(_SIGNATURES | _PICTURES, head) is not None
 
 
 def describe_failure(data: bytes, error: Exception) -> str:

@@ -17,6 +17,7 @@ from automl_tl.data import archive
 from automl_tl.data.csv_source import has_columns, read_csv
 from automl_tl.data.index import SPLIT_NAMES, DataIndex, ImageItem
 from automl_tl.errors import DataError
+from automl_tl.units import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -76,7 +77,8 @@ def folder(path: Path, name: str | None = None, source: str | None = None) -> Da
         raise DataError(_no_classes(path, files))
     notes = []
     if files:
-        notes.append(f"Left out, beside the class folders: {_count(files)} without a class.")
+        count = plural(len(files), "file")
+        notes.append(f"Left out, beside the class folders: {count} without a class.")
     found: dict[Split | None, dict[str, list[Path]]] = {}
     if splits := _split_folders(path, folders):
         for split, place in splits.items():
@@ -161,18 +163,14 @@ def _list(path: Path) -> tuple[list[Path], list[Path]]:
     return folders, files
 
 
-def _count(files: list[Path]) -> str:
-    return "1 file" if len(files) == 1 else f"{len(files)} files"
-
-
 def _no_classes(path: Path, files: list[Path]) -> str:
     if not files:
         return f"The folder {path} is empty: expected a sub-folder of images per class."
     table = next((file for file in files if has_columns(file)), None)
     advice = f"or name the table: {table}" if table else "named after the class"
     return (
-        f"The folder {path} holds {_count(files)} but no class folders: put the images of each "
-        f"class into a sub-folder of its own, {advice}."
+        f"The folder {path} holds {plural(len(files), 'file')} but no class folders: put the "
+        f"images of each class into a sub-folder of its own, {advice}."
     )
 
 

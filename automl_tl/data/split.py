@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from automl_tl.errors import DataError
+from automl_tl.units import are, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,8 +96,9 @@ def assign(
                 left_out += 1
     if left_out:
         notes.append(
-            f"{left_out} exact copies of images in another split are left out: the copy in test "
-            "stays before the one in validation, and that before the one in train."
+            f"{plural(left_out, 'exact copy')} of images in another split {are(left_out)} left "
+            "out: the copy in test stays before the one in validation, and that before the one in "
+            "train."
         )
     _check_coverage(groups, titles, notes)
     return SplitResult(tuple(splits), tuple(notes))
@@ -127,7 +129,7 @@ def _group(
         count = sum(map(len, contradicting))
         example = " and ".join(names[member] for member in contradicting[0][:2]) if names else ""
         notes.append(
-            f"{count} images are left out because exact copies of them have another label"
+            f"{plural(count, 'image')} are left out because exact copies have another label"
             f"{f' ({example})' if example else ''}."
         )
     return groups
@@ -137,12 +139,12 @@ def _check(groups: list[_Group], titles: list[str], labels: Sequence[int]) -> No
     counts = Counter(group.label for group in groups)
     few = [label for label in range(len(titles)) if counts[label] < _MINIMUM]
     if few:
-        label = few[0]
-        others = f" (as {len(few) - 1} other classes do)" if len(few) > 1 else ""
+        label, more = few[0], len(few) - 1
+        others = f" (too few also in {plural(more, 'other class')})" if more else ""
         raise DataError(
             f"The class {titles[label]!r} needs at least {_MINIMUM} distinct sound images, one a "
-            f"split, but has {counts[label]} among {labels.count(label)}{others}: "
-            "add images, or remove the class."
+            f"split, but has {counts[label]} in {plural(labels.count(label), 'file')}{others}: a "
+            "search refuses such data, so add images, or remove the class."
         )
 
 
@@ -214,4 +216,6 @@ def _check_coverage(groups: list[_Group], titles: list[str], notes: list[str]) -
             )
         if absent:
             listed = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-            notes.append(f"The {split} split has no image of {len(absent)} classes: {listed}.")
+            notes.append(
+                f"The {split} split has no image of {plural(len(absent), 'class')}: {listed}."
+            )

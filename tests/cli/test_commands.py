@@ -99,7 +99,7 @@ def test_the_same_study_again_is_an_error_that_says_resume(searched) -> None:
 def test_show(searched) -> None:
     place, _ = searched
     text = place.run("show", "photos").stdout
-    assert "3 classes, 1 broken images left out" in text
+    assert "3 classes, 1 broken image left out" in text
     assert text.count("torch/tiny") >= 2
     assert "Test accuracy" in text
 
@@ -123,6 +123,22 @@ def test_resume_counts_trials_in_all(searched) -> None:
     after = place.json("show", "photos")["trials"]
     assert [trial["number"] for trial in after] == [*range(len(before) + 1)]
     assert after[: len(before)] == before
+
+
+def test_only_the_best_trial_is_called_the_best(exported: Place) -> None:
+    best = exported.json("show", "photos")["best"]["trial"]
+    other = next(
+        trial["number"]
+        for trial in exported.json("show", "photos")["trials"]
+        if trial["state"] == "complete" and trial["number"] != best
+    )
+    exported.run("export", "photos", "-o", "other.safetensors", "--trial", other)
+    (card,) = exported.root.glob("other*.md")
+    assert "Choosing the best of" not in card.read_text(encoding="utf-8")
+    assert any(
+        "Choosing the best of" in found.read_text(encoding="utf-8")
+        for found in exported.root.glob("model*.md")
+    )
 
 
 def test_predict_text_json_and_csv(exported: Place) -> None:
@@ -200,7 +216,7 @@ def test_inventory(place: Place) -> None:
 def test_doctor(place: Place) -> None:
     facts = place.json("doctor")
     assert facts["problems"] == []
-    backend = facts["backends"][0]
+    backend = next(row for row in facts["backends"] if row["name"] == "torch")
     assert "cpu" in backend["devices"]
     assert backend["packages"]["torch"]
     assert any(row["backbone"] == "torch/tiny" for row in facts["weights"])

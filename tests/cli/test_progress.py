@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from automl_tl.cli.console import can_redraw, is_live, say, stdout, write
 from automl_tl.cli.live import LiveProgress
 from automl_tl.cli.plain import PlainProgress
 
@@ -249,3 +250,88 @@ def test_plain_stages_begin_anew(capsys: pytest.CaptureFixture[str]) -> None:
 def test_plain_says_nothing_of_single_epochs(capsys: pytest.CaptureFixture[str]) -> None:
     training = [{**stage(n * 100), "what": "fine-tuning"} for n in range(8)]
     assert plain(capsys, *training) == ("", "")
+
+
+def test_a_trial_that_the_clock_stopped_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    early = {"epochs": 5, "planned_epochs": 12, "stopped": "the time is up"}
+    out, _ = plain(capsys, finished(1, **early), finished(2, planned_epochs=12))
+    first, second = out.splitlines()
+    assert ", stopped at epoch 5 of 12 (the time is up), 12s" in first
+    assert ", 12 epochs, 12s" in second
+    row = next(
+        line for line in live(120, STUDY, finished(1, **early)).splitlines() if "12s" in line
+    )
+    assert row.split()[-2:] == ["5/12", "12s"]
+
+
+def test_one_is_not_many(capsys: pytest.CaptureFixture[str]) -> None:
+    bounds = {"trials": 1, "time": None, "target": None}
+    one = {**STUDY, "resumed": True, "finished": 1, "bounds": bounds, "backbones": ["torch/tiny"]}
+    out, err = plain(capsys, one, finished(0, epochs=1))
+    assert "resumes with 1 finished trial: " in err
+    assert "; backbone torch/tiny; until 1 trial." in err
+    assert ", 1 epoch, " in out
+
+
+SENTENCE = "Warning: the weights of torch/resnet50 are not at /a/long/path/that/stays/whole.pth."
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_sentences_break_between_words_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal, pipe = Terminal(), io.StringIO()
+    write(SENTENCE, terminal)
+    write(SENTENCE, pipe)
+    assert pipe.getvalue() == SENTENCE + "\n"
+    lines = terminal.getvalue().splitlines()
+    assert lines[0] == "Warning: the weights of torch/resnet50"
+    assert " ".join(lines) == SENTENCE
+    for terminal_like in (True, False):
+        console = Console(
+            file=io.StringIO(), width=40, force_terminal=terminal_like, color_system=None
+        )
+        say(console, SENTENCE)
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        assert len(text.splitlines()) == (len(lines) if terminal_like else 1)
+
+
+def test_a_narrower_terminal_gets_its_broken_frame_erased() -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+    progress = LiveProgress("accuracy", console, Clock())
+    for event in (STUDY, started(0), epoch(0, 3)):
+        progress(event)
+    console.print(progress.draw())
+    lines = console.render_lines(progress.draw(), pad=False)
+    lengths = [sum(len(segment.text) for segment in line) for line in lines]
+    console.width = 50
+    before = len(console.file.getvalue())  # type: ignore[attr-defined]
+    progress.draw()
+    codes = console.file.getvalue()[before:]  # type: ignore[attr-defined]
+    broken = sum(-(-max(length, 1) // 50) for length in lengths)
+    assert broken > len(lines)
+    assert codes.count("\x1b[1A\x1b[2K") == broken - 1
+    assert codes.count("\x1b[1B") == len(lines) - 1
+    progress.draw()
+    console.width = 100
+    progress.draw()
+    assert console.file.getvalue()[before:] == codes  # type: ignore[attr-defined]
+
+
+def test_no_color_takes_the_live_table_but_no_progress_bar(monkeypatch) -> None:
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(f"sys.{stream}", Terminal())
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert can_redraw() and not is_live()
+    console = stdout()
+    console.print("red", style="red")
+    assert console.file.getvalue() == "red\n"  # type: ignore[attr-defined]
+    monkeypatch.delenv("NO_COLOR")
+    assert is_live()
+    coloured = stdout()
+    coloured.print("red", style="red")
+    assert "\x1b[31m" in coloured.file.getvalue()  # type: ignore[attr-defined]

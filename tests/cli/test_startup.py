@@ -11,7 +11,7 @@ HEAVY = ("keras", "numpy", "onnxruntime", "optuna", "pandas", "PIL", "pluggy", "
 HEAVY += ("sklearn", "sqlalchemy", "tensorflow", "torch", "torchvision", "automl_tl_torch")
 
 COMMANDS = (
-    *"search resume show export predict evaluate backbones doctor plugins".split(),
+    *"search resume show report export predict evaluate features backbones doctor plugins".split(),
     ["data", "check"],
     ["cache", "show"],
     ["cache", "clear"],

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from automl_tl import study
 from automl_tl.cli import studies
 from automl_tl.errors import UsageError
 
@@ -72,5 +73,5 @@ def test_reference_names_the_study_again(
     path: str, reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert studies.reference(Path(path)) == studies.reference(Path(path).absolute()) == reference
+    assert study.reference(Path(path)) == study.reference(Path(path).absolute()) == reference
     assert studies.directory(shlex.split(reference)[0]).absolute() == Path(path).absolute()

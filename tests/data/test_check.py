@@ -79,6 +79,27 @@ def test_near_duplicates_are_the_recompressed_images(data: Path) -> None:
         assert pair["classes"] == ["a", "a"]
 
 
+def test_a_search_counts_the_same_near_duplicates(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("automl_tl_torch", reason="the PyTorch plugin is not installed")
+    from automl_tl import Study
+
+    monkeypatch.setenv("AUTOML_TL_CACHE", str(tmp_path / "cache"))
+    near = check_data(folder(data))["near_duplicates"]["count"]
+    said: list[str] = []
+    Study.create(
+        tmp_path / "study",
+        data,
+        backbones=["torch/tiny"],
+        listener=lambda event: said.append(event.get("text", "")),
+    )
+    told = " ".join(said)
+    assert f"{near} pairs of near-identical images are in different splits" in told
+    assert f"`automl-tl data check {data}` lists them" in told
+    assert "1 file is an exact copy of another, kept in its split." in told
+
+
 def test_what_a_search_could_not_use_is_a_fact_too(tmp_path: Path, write_image: WriteImage) -> None:
     for number in range(5):
         write_image(tmp_path / "d" / "a" / f"{number}", number)
@@ -87,6 +108,7 @@ def test_what_a_search_could_not_use_is_a_fact_too(tmp_path: Path, write_image: 
     facts = check_data(folder(tmp_path / "d"))
     assert facts["splits"] is None
     assert "'b' needs at least 3" in facts["problem"]
+    assert "but has 0 in 1 file: a search refuses such data" in facts["problem"]
     assert facts["advice"][0] == facts["problem"]
     assert facts["imbalance"] is None
     (tmp_path / "e").mkdir()
@@ -96,7 +118,7 @@ def test_what_a_search_could_not_use_is_a_fact_too(tmp_path: Path, write_image: 
     assert facts["good"] == 0 and facts["dimensions"] is None
 
 
-def test_pairs_are_all_that_are_near(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_are_all_that_are_near() -> None:
     random = np.random.default_rng(0)
     grids = random.integers(0, 256, (400, 8, 9)).astype(np.uint8)
     for row in range(100):
@@ -118,8 +140,7 @@ def test_pairs_are_all_that_are_near(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert pairs.tolist() == expected
     assert len(expected) >= 80 and not truncated
-    monkeypatch.setattr(near_duplicates, "_MAX_NEIGHBOURS", 3)
-    assert near_duplicates.find_pairs(np.repeat(grids[:1], 10, axis=0))[1]
+    assert near_duplicates.find_pairs(np.repeat(grids[:1], 10, axis=0), neighbours=3)[1]
     assert near_duplicates.find_pairs(grids[:0])[0].shape == (0, 2)
 
 

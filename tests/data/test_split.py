@@ -146,7 +146,7 @@ def test_too_few_images_name_the_class() -> None:
     labels, hashes, given = numbers(10, 4, 10)
     hashes[11] = hashes[10]
     hashes[12] = ""
-    with pytest.raises(DataError, match=r"'cat' needs at least 3 .* has 2 among 4"):
+    with pytest.raises(DataError, match=r"'cat' needs at least 3 .* has 2 in 4 files"):
         assign(labels, hashes, given, seed=0, classes=["ant", "cat", "dog"])
     labels, hashes, given = numbers(10, 10)
     with pytest.raises(DataError, match="'dog' needs"):

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+import socket
 import time
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
+from automl_tl import storage
+from automl_tl.host import BackendHost
+from automl_tl.networks import choose_backbones
 from tests.commandline import tree
 from tests.conftest import CLASSES
 
@@ -35,6 +41,10 @@ def test_a_search_ends_in_a_model_and_repeats_itself(cli: CommandLine, photos: P
         assert first["trainable_parameters"] <= first["total_parameters"]
         assert 0 <= first["fine_tune_at"] <= first["layers"]
     best = one["best"]
+    study = storage.open_optuna(cli.folder / "studies" / "one", None, "one", 0)
+    for trial in study.get_trials():
+        facts = trial.user_attrs[storage.FACTS]
+        assert facts["closing_seconds"] > facts["total_parameters"] / 50e6
     assert best["value"] == max(trial["value"] for trial in one["trials"])
     assert best["test"]["n"] == sum(row["test"] for row in one["data"]["counts"].values())
     low, high = best["test"]["interval"]
@@ -54,8 +64,50 @@ def test_time_holds_and_leaves_a_model(cli: CommandLine, photos: Path) -> None:
     assert time.monotonic() - started < 35
     facts = cli.show("s")
     assert facts["best"]["test"] is not None
-    assert facts["trials"][0]["stopped"] == "the time is up"
+    stopped = facts["trials"][0]
+    assert stopped["stopped"] == "the time is up"
+    assert 0 < stopped["epochs"] < stopped["planned_epochs"]
+    sentence = f"stopped at epoch {stopped['epochs']} of {stopped['planned_epochs']}: the time is"
+    assert sentence in cli.run("show", "s")
     cli.run("export", "s", "-o", "m.safetensors")
+
+
+def test_a_download_that_hangs_leaves_time_for_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the time goes to downloads at most; what is here is searched in the other half."""
+    said: list[str] = []
+    with socket.socket() as server, ExitStack() as stack:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        for name in ("https_proxy", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        host = stack.enter_context(BackendHost("torch"))
+        host.devices()
+        started = time.monotonic()
+        patterns = ("torch/tiny", "torch/squeezenet1_0", "torch/squeezenet1_1")
+        chosen = choose_backbones(patterns, {}, False, lambda _: host, said.append, started + 12)
+        assert 5 < time.monotonic() - started < 11
+    assert list(chosen) == ["torch/tiny"]
+    assert [sentence.partition(":")[0] for sentence in said] == [*patterns[1:]]
+    assert all("in half of the time: give more with --time" in sentence for sentence in said)
+
+
+def test_a_copied_study_goes_by_its_new_name(cli: CommandLine, photos: Path) -> None:
+    cli.run("search", str(photos), "--study", "old", "--trials", "1", *QUICK)
+    shutil.copytree(cli.folder / "studies" / "old", cli.folder / "studies" / "new")
+    process = cli.start("resume", "new", "--trials", "2")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    out += cli.run("show", "new") + cli.run(
+        "export", "new", "-o", "a.onnx", "--trial", "77", code=2
+    )
+    assert "study new resumes with 1 finished trial:" in err
+    assert "automl-tl show new" in out
+    assert "old" not in out + err
+    assert len(cli.show("old")["trials"]) == 1
 
 
 def test_ctrl_c_stops_cleanly_and_resume_goes_on(cli: CommandLine, photos: Path) -> None:
@@ -83,6 +135,10 @@ def test_killing_everything_loses_no_finished_trial(cli: CommandLine, photos: Pa
     before = cli.show("s")
     finished = {t["number"]: t["value"] for t in before["trials"] if t["state"] == "complete"}
     running = [t["number"] for t in before["trials"] if t["state"] == "running"]
+    assert before["interrupted"]
+    told = cli.run("show", "s")
+    assert "`automl-tl resume s` goes on" in told
+    assert "interrupted" in told and "running" not in told
     cli.run("resume", "s")  # the bounds of before count again
     after = cli.show("s")
     assert [t["number"] for t in after["trials"]] == list(range(len(after["trials"])))
@@ -115,6 +171,7 @@ def test_a_killed_worker_and_a_killed_framework_cost_one_trial_each(
 def test_a_second_search_on_the_same_study_is_refused(cli: CommandLine, photos: Path) -> None:
     process = cli.start("search", str(photos), "--study", "s", "--time", "20s", *LONG)
     _wait_for_line(process, "trial")
+    assert not cli.show("s")["interrupted"]
     assert "Another search is at work" in cli.run("resume", "s", "--trials", "3", code=2)
     process.communicate(timeout=60)
     assert process.returncode == 0
@@ -156,17 +213,22 @@ def _wait_for_line(process, word: str) -> None:
     """Wait until the first trial is under way: its worker's framework runs."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        names = [" ".join(p.cmdline()) for p in tree(process) if p.is_running()]
-        if any("automl_tl.host" in name for name in names):
+        if any(_runs(one, "automl_tl.host") for one in tree(process)):
             time.sleep(6)
             return
         time.sleep(0.1)
     raise AssertionError(f"no {word} began")
 
 
+def _runs(process: psutil.Process, module: str) -> bool:
+    with suppress(psutil.Error):  # it may end meanwhile
+        return module in " ".join(process.cmdline())
+    return False
+
+
 def _kill(process, module: str) -> None:
     for one in tree(process):
-        if module in " ".join(one.cmdline()):
+        if _runs(one, module):
             one.kill()
             return
     raise AssertionError(f"no {module} runs")
