@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from automl_tl import export, storage
+from automl_tl import export, metrics, storage
 from automl_tl.errors import ExportError, StudyError, UsageError
 from automl_tl.host import BackendHost
 from automl_tl.plugins import get_plugins
 from automl_tl.prepare import open_arrays
 from automl_tl.recipe import model_facts
+from automl_tl.study import reference
+from automl_tl.testsplit import read_logits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     import optuna
+    from numpy.typing import NDArray
 
     from automl_tl.cache.store import Store
     from automl_tl.export import ExportReport
+    from automl_tl.modelfile import ModelFacts
+    from automl_tl.specs import BackendSpec
     from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.types import Split
+
+SCORED: tuple[Split, ...] = ("validation", "test")
+"""Splits whose logits are stored."""
 
 
 def export_trial(
@@ -51,12 +61,12 @@ def export_trial(
     """
     finished = storage.best_trials(study)
     if not finished:
-        raise StudyError(f"The study {directory.config.name} has no finished trial: search first.")
+        raise StudyError(f"The study {directory.name} has no finished trial: search first.")
     trial = next((t for t in finished if number in (None, t.number)), None)
     if trial is None:
         raise ExportError(
-            f"Trial {number} of {directory.config.name} did not finish: `automl-tl show "
-            f"{directory.config.name}` lists those that did."
+            f"Trial {number} of {directory.name} did not finish: `automl-tl show "
+            f"{reference(directory.path)}` lists those that did."
         )
     model = directory.model(trial.number)
     if not model.is_file():
@@ -70,13 +80,18 @@ def export_trial(
     plugins = get_plugins()
     backbone = plugins.backbone(spec["backbone"])
     backend = plugins.backend(backbone.backend)
-    chosen = format or _format(backend.formats, destination)
+    chosen = format or _format(backend, destination)
     arrays = open_arrays(directory, data, store)
     pixels, _ = arrays[spec["image_size"] or backbone.input_size, spec["resize"]]
     rows = data.rows("validation")[: export.IMAGES]
     result = directory.result()
     test = result["test"] if result and result["trial"] == trial.number else None
-    carried = model_facts(directory.config, data, trial.number, facts, test, trials=len(finished))
+    trials = storage.tried(finished) if trial is finished[0] else None
+    carried = with_classes(
+        model_facts(directory.config, data, trial.number, facts, test, trials),
+        data,
+        {split: read_logits(directory, data, trial.number, split) for split in SCORED},
+    )
     with BackendHost(backend.name, device="cpu") as host:
         return export.export_model(
             model,
@@ -90,11 +105,38 @@ def export_trial(
         )
 
 
-def _format(formats: Mapping[str, str], destination: Path) -> str:
+def with_classes(
+    facts: ModelFacts, data: StudyData, logits: Mapping[Split, NDArray[np.float32] | None]
+) -> ModelFacts:
+    """Add the figures of each class to a model's facts, as ``extra["by_class"]``.
+
+    Args:
+        facts: Of the model.
+        data: The study's data.
+        logits: Of the model on the splits, where they are stored; test counts only for facts that
+            have test figures.
+
+    Returns:
+        The facts, with ``by_class`` where there are logits: ``split`` and ``rows``, see
+        ``metrics.by_class``.
+    """
+    split: Split = "test" if facts.test and logits["test"] is not None else "validation"
+    scores = logits[split]
+    if scores is None:
+        return facts
+    rows = metrics.by_class(scores, data.labels[data.rows(split)])
+    return replace(facts, extra={**facts.extra, "by_class": {"split": split, "rows": rows}})
+
+
+def _format(backend: BackendSpec, destination: Path) -> str:
+    formats = backend.formats
     if not destination.suffix and not destination.is_dir():
         return next(iter(formats))
     for name, suffix in formats.items():
-        if destination.suffix == suffix:
+        if destination.suffix.lower() == suffix:
             return name
     known = ", ".join(f"{name} ({suffix})" for name, suffix in formats.items())
-    raise UsageError(f"Expected a file of one of the formats {known}, got {destination}.")
+    raise UsageError(
+        f"Expected a file name that tells one of the formats of a {backend.name} model, {known}, "
+        f"but got {destination}; choose one of these suffixes or give --format."
+    )

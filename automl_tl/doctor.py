@@ -23,7 +23,7 @@ from automl_tl.plugins import Plugins, get_plugins
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from automl_tl.specs import BackendSpec
+    from automl_tl.specs import BackendSpec, PretrainedWeights
 
 TIMEOUT = 120.0
 """Seconds that a backend gets to import its framework and list its devices."""
@@ -91,7 +91,10 @@ def weights_state(plugins: Plugins, key: str) -> tuple[str, Path | None]:
     Returns:
         ``shipped`` or ``cached`` and the file, ``download`` and where it would go, or ``none``.
     """
-    published = plugins.backbones[key].pretrained
+    return _state(plugins.backbones[key].pretrained)
+
+
+def _state(published: PretrainedWeights | None) -> tuple[str, Path | None]:
     if published is None:
         return "none", None
     try:
@@ -105,12 +108,19 @@ def weights_state(plugins: Plugins, key: str) -> tuple[str, Path | None]:
 
 
 def cached_weights(plugins: Plugins) -> list[dict[str, Any]]:
-    """Return the published weights that lie on this disk: ``backbone``, ``path``, ``bytes``."""
+    """Return the published weights that lie on this disk.
+
+    Returns:
+        ``backbone``, ``classifier`` (whether the file is the one with the original classifier,
+        which ``predict`` reads), ``path`` and ``bytes`` of each file.
+    """
     found = []
-    for key in sorted(plugins.backbones):
-        state, path = weights_state(plugins, key)
-        if path is not None and state in ("cached", "shipped"):
-            found.append({"backbone": key, "path": str(path), "bytes": path.stat().st_size})
+    for key, backbone in sorted(plugins.backbones.items()):
+        for classifier, published in ((False, backbone.pretrained), (True, backbone.classifier)):
+            state, path = _state(published)
+            if path is not None and state in ("cached", "shipped"):
+                facts = {"path": str(path), "bytes": path.stat().st_size}
+                found.append({"backbone": key, "classifier": classifier, **facts})
     return found
 
 

@@ -1,7 +1,8 @@
 """Export a trained model, and prove that the exported file computes the same.
 
 The file is written into a folder of its own beside the destination, opened in its own runtime and
-run on real images; only a file that agrees with the trained model is moved into place.
+run on real images; only a file that agrees with the trained model is moved into place. "File" also
+means the folder of a SavedModel.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import numpy as np
 from automl_tl import card
 from automl_tl.errors import ExportError, UsageError
 from automl_tl.identify import identify
-from automl_tl.onnx_model import OnnxModel
+from automl_tl.predict import open_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -34,6 +35,9 @@ TOLERANCE = 1e-3
 IMAGES = 256
 """Most images that are compared."""
 
+FOLDERS = frozenset({"savedmodel"})
+"""Formats that are a folder."""
+
 _BATCH = 32
 
 
@@ -45,7 +49,7 @@ class ExportReport:
         path: The exported file.
         card: The model card beside it.
         format: Export format.
-        bytes: Size of the file.
+        bytes: Size of the file, or of all files in the folder.
         runtime: What opened it for the comparison.
         images: Number of images compared.
         difference: Largest absolute difference of a logit.
@@ -83,8 +87,9 @@ def export_model(
     Args:
         model_file: What ``Trainer.save`` wrote.
         format: One of ``suffixes``.
-        destination: The file to write; replaced only by a proven one. Its folder is made if
-            missing. The model card lies beside it, with the suffix ``.md``.
+        destination: The file to write; replaced only by a proven one, and a folder only if it is
+            a SavedModel of automl-tl. Its parent is made if missing. The model card lies beside it
+            and is called like it, with ``.md`` added.
         backend: That trained the model; on the CPU, in float32, or a difference in precision
             counts against the exported file.
         suffixes: The backend's formats and their file suffixes.
@@ -94,6 +99,51 @@ def export_model(
 
     Raises:
         UsageError: When the format is unknown or the destination cannot be a file of it.
+        ExportError: When the file cannot be written or does not agree; nothing is left behind.
+    """
+    if format not in suffixes:
+        raise UsageError(
+            f"Expected a format that a {facts.backend} model can be exported to, "
+            f"{', '.join(suffixes)}, but got {format!r}; choose one of these."
+        )
+    model_file = model_file.resolve()
+    return prove(
+        lambda aside, images: write(backend, model_file, format, aside, images, facts),
+        lambda aside: _open(backend, aside, facts),
+        format,
+        destination,
+        suffixes,
+        pixels,
+        labels,
+        facts,
+    )
+
+
+def prove(
+    write: Callable[[Path, NDArray[np.uint8]], NDArray[np.float32]],
+    open: Callable[[Path], tuple[str, Classifier]],
+    format: str,
+    destination: Path,
+    suffixes: Mapping[str, str],
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    facts: ModelFacts,
+) -> ExportReport:
+    """Write a file aside, prove it equal, and move it into place with its model card.
+
+    Args:
+        write: Writes the file, alone in its folder, and returns the logits that it must give for
+            the images.
+        open: Opens it as a stranger would: the runtime's name and the model.
+        format: As for ``export_model``, and so are the others.
+        destination: See there.
+        suffixes: See there.
+        pixels: See there.
+        labels: See there.
+        facts: See there.
+
+    Raises:
+        UsageError: When the destination cannot be a file of the format.
         ExportError: When the file cannot be written or does not agree; nothing is left behind.
     """
     card_path = _check(format, destination, suffixes)
@@ -106,14 +156,14 @@ def export_model(
             prefix=".automl-tl-", dir=destination.parent, ignore_cleanup_errors=True
         ) as folder:
             aside = Path(folder).resolve() / f"model{suffixes[format]}"
-            reference = _write(backend, model_file.resolve(), format, aside, pixels, facts)
-            runtime, exported = _open(backend, aside, facts)
+            reference = write(aside, pixels)
+            runtime, exported = open(aside)
             runs = [exported.logits(pixels[:n], batch) for n, batch in _runs(len(pixels))]
             report = ExportReport(
                 path=destination,
                 card=card_path,
                 format=format,
-                bytes=aside.stat().st_size,
+                bytes=_size(aside),
                 runtime=runtime,
                 accuracy=float((runs[0].argmax(axis=1) == labels).mean()),
                 **compare(reference, runs, format),
@@ -121,7 +171,7 @@ def export_model(
             text = card.render(facts, report)
             card_aside = Path(folder) / "card.md"
             card_aside.write_text(text, encoding="utf-8", newline="\n")
-            aside.replace(destination)
+            _move(aside, destination, Path(folder) / "replaced")
             card_aside.replace(card_path)
     except OSError as error:
         raise ExportError(
@@ -191,22 +241,16 @@ def _runs(count: int) -> tuple[tuple[int, int], ...]:
 
 def _check(format: str, destination: Path, suffixes: Mapping[str, str]) -> Path:
     """Refuse what cannot work before any work is done; returns the model card's path."""
-    if format not in suffixes:
-        raise UsageError(
-            f"Expected a format among {', '.join(suffixes)}, but got {format!r}; choose one."
-        )
-    if os.path.isdir(destination):
-        example = destination / f"model{suffixes[format]}"
-        raise UsageError(f"Expected a file to write, but {destination} is a folder; use {example}.")
-    others = {suffix: name for name, suffix in suffixes.items() if suffix != suffixes[format]}
     suffix = destination.suffix.lower()
+    others = {s: name for name, s in suffixes.items() if s != suffixes[format]}
     if suffix in others or suffix == ".md":
         meaning = f"format {others[suffix]}" if suffix in others else "the model card"
         raise UsageError(
             f"Expected a file name for the format {format}, such as "
             f"{destination.with_suffix(suffixes[format])}, but {destination} says {meaning}."
         )
-    card_path = destination.with_suffix(".md")
+    _check_free(format, destination, destination / f"model{suffixes[format]}")
+    card_path = destination.with_name(f"{destination.name}.md")
     if os.path.exists(card_path) and not card.is_card(card_path):
         raise UsageError(
             f"Expected to write the model card to {card_path}, but that file is something else; "
@@ -215,7 +259,51 @@ def _check(format: str, destination: Path, suffixes: Mapping[str, str]) -> Path:
     return card_path
 
 
-def _write(
+def _check_free(format: str, destination: Path, example: Path) -> None:
+    """Refuse to replace a folder that is not ours, or a file by a folder and the reverse."""
+    folder = os.path.isdir(destination)
+    if format not in FOLDERS:
+        if folder:
+            raise UsageError(
+                f"Expected a file to write, but {destination} is a folder; use {example}."
+            )
+        return
+    if os.path.exists(destination) and not folder:
+        raise UsageError(
+            f"Expected a folder to write, but {destination} is a file; choose another name."
+        )
+    try:
+        ours = not folder or identify(destination).kind == "savedmodel"
+    except ExportError:
+        ours = False
+    if not ours:
+        raise UsageError(
+            f"Expected a new folder, or one that automl-tl wrote, but {destination} is another; "
+            f"use {example}."
+        )
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
+
+
+def _move(aside: Path, destination: Path, replaced: Path) -> None:
+    """Move a file or folder into place; what was there comes back when that fails."""
+    if not aside.is_dir():
+        aside.replace(destination)
+        return
+    there = os.path.lexists(destination)
+    if there:
+        destination.rename(replaced)
+    try:
+        aside.rename(destination)
+    except OSError:
+        if there:
+            replaced.rename(destination)
+        raise
+
+
+def write(
     backend: Backend,
     model_file: Path,
     format: str,
@@ -223,7 +311,11 @@ def _write(
     pixels: NDArray[np.uint8],
     facts: ModelFacts,
 ) -> NDArray[np.float32]:
-    """Export to ``aside``; returns the trained model's logits."""
+    """Export a trained model to a file, the only one in its folder; returns the model's logits.
+
+    Raises:
+        ExportError: Whatever goes wrong.
+    """
     try:
         trained = backend.load(model_file)
         reference = trained.logits(pixels, _BATCH)
@@ -242,15 +334,23 @@ def _write(
 
 
 def _open(backend: Backend, aside: Path, facts: ModelFacts) -> tuple[str, Classifier]:
-    """Open an exported file as a stranger would; returns the runtime's name and the model."""
+    return open_written(aside, facts) or (facts.backend, backend.load(aside))
+
+
+def open_written(aside: Path, facts: ModelFacts) -> tuple[str, Classifier] | None:
+    """Open an exported file as a stranger would; returns the runtime's name and the model.
+
+    None for a file that takes a backend.
+
+    Raises:
+        ExportError: When the file cannot be opened or carries other metadata than ``facts``.
+    """
     file = identify(aside)
     if file.facts.metadata() != facts.metadata():
         raise ExportError(
             f"Expected the metadata of the trained model inside {aside.name}, but it differs."
         )
-    if file.data is not None:
-        return "onnxruntime", OnnxModel(file.data, file.facts, aside.name, "cpu")
-    return facts.backend, backend.load(aside)
+    return open_alone(file, aside.name, "cpu")
 
 
 def _reason(error: Exception) -> str:

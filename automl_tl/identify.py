@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
@@ -21,8 +22,13 @@ MAX_IMAGE_SIZE = 4096
 """Largest side of an input that is believed, in pixels."""
 MAX_METADATA = 64 * 2**20
 """Most bytes of metadata that are read."""
-MAX_ONNX = 2**31
-"""A protobuf message is never larger."""
+MAX_WHOLE = 2**31
+"""A protobuf message, such as ONNX, is never larger, and neither is a flatbuffer (LiteRT)."""
+GRAPH = "saved_model.pb"
+"""The file that makes a folder a SavedModel."""
+
+_CHECKPOINTS = (b"\x89HDF", b"\x80")
+"""How HDF5 files (Keras) and pickles (PyTorch) begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +37,14 @@ class ModelFile:
 
     Attributes:
         path: Where it lies.
-        kind: ``archive`` is a zip (PyTorch's ``.pt2``, Keras's ``.keras``).
+        kind: ``archive`` is a zip (PyTorch's ``.pt2``, Keras's ``.keras``), ``savedmodel`` a
+            folder.
         facts: What it says of itself, checked.
-        data: The whole file for ``onnx``, else None.
+        data: The whole file for ``onnx`` and ``litert``, else None.
     """
 
     path: Path
-    kind: Literal["onnx", "safetensors", "archive"]
+    kind: Literal["onnx", "litert", "safetensors", "archive", "savedmodel"]
     facts: ModelFacts
     data: bytes | None = None
 
@@ -49,24 +56,36 @@ def identify(path: Path) -> ModelFile:
         ExportError: When there is no such file, it is no model, or automl-tl did not write it.
     """
     name = str(path)
-    if os.path.isdir(path):
-        raise ExportError(f"{name}: expected a model file, but this is a folder; name the file.")
+    folder = os.path.isdir(path)
+    if folder and not os.path.isfile(path / GRAPH):
+        raise ExportError(
+            f"{name}: expected a model file, but this is a folder and no SavedModel; name the file."
+        )
     if not os.path.exists(path):
         raise ExportError(f"{name}: expected a model file, but there is no such file.")
-    if not os.path.isfile(path):
+    if not folder and not os.path.isfile(path):
         raise ExportError(f"{name}: expected a model file, but this is no regular file.")
     try:
-        return _identify(path, name)
+        return _folder(path, name) if folder else _file(path, name)
     except OSError as error:
         raise ExportError(f"{name}: cannot be read ({error.strerror or error}).") from error
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise ExportError(
             f"{name}: expected a model that automl-tl exported, but it is damaged or no model "
-            f"file at all ({error})."
+            f"file at all ({str(error) or type(error).__name__})."
         ) from error
 
 
-def _identify(path: Path, name: str) -> ModelFile:
+def _folder(path: Path, name: str) -> ModelFile:
+    stored = path / "assets.extra" / f"{KEY}.json"
+    metadata = {}
+    if os.path.isfile(stored):
+        with stored.open("rb") as file:
+            metadata = {KEY: file.read(MAX_METADATA).decode()}
+    return ModelFile(path, "savedmodel", _facts(metadata, name))
+
+
+def _file(path: Path, name: str) -> ModelFile:
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(9)
@@ -76,14 +95,39 @@ def _identify(path: Path, name: str) -> ModelFile:
         if start[8:] == b"{" and length <= size - 8:
             if length > MAX_METADATA:
                 raise ValueError("its header is too large")
-            header = json.loads(b"{" + file.read(length - 1))
-            return ModelFile(path, "safetensors", _facts(header.get("__metadata__"), name))
+            metadata = json.loads(b"{" + file.read(length - 1)).get("__metadata__")
+            if not isinstance(metadata, Mapping) or KEY not in metadata:
+                raise _checkpoint(name)
+            return ModelFile(path, "safetensors", _facts(metadata, name))
     if start[:4] == b"PK\x03\x04":
-        return ModelFile(path, "archive", _facts(_archive_metadata(path), name))
-    if size > MAX_ONNX:
-        raise ValueError("it is too large for ONNX")
+        metadata = _archive_metadata(path)
+        if not metadata and _holds_weights(path):
+            raise _checkpoint(name)
+        return ModelFile(path, "archive", _facts(metadata, name))
+    if start.startswith(_CHECKPOINTS):
+        raise _checkpoint(name)
+    if size > MAX_WHOLE:
+        raise ValueError("it is too large for ONNX and LiteRT")
     data = path.read_bytes()
+    if data[4:8] == b"TFL3":
+        # Such a file carries its metadata as the zip that is appended to it.
+        metadata = _archive_metadata(path) if zipfile.is_zipfile(path) else {}
+        return ModelFile(path, "litert", _facts(metadata, name), data)
     return ModelFile(path, "onnx", _facts(onnx_file.read_metadata(data), name), data)
+
+
+def _holds_weights(path: Path) -> bool:
+    """Whether an archive is what ``torch.save`` or Keras writes."""
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith(("data.pkl", ".weights.h5")) for name in archive.namelist())
+
+
+def _checkpoint(name: str) -> ExportError:
+    return ExportError(
+        f"{name}: expected a model that automl-tl exported, but this is a checkpoint, with no "
+        f"automl-tl metadata; start a search from it with `--weights KEY={name}`, and export what "
+        "that finds."
+    )
 
 
 def _archive_metadata(path: Path) -> dict[str, str]:
@@ -91,6 +135,8 @@ def _archive_metadata(path: Path) -> dict[str, str]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if member.filename.rpartition("/")[2] in (KEY, f"{KEY}.json"):
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError("its metadata is packed in an unusual way")
                 with archive.open(member) as file:
                     return {KEY: file.read(MAX_METADATA).decode()}
     return {}

@@ -1,4 +1,7 @@
-"""Classify images with a model file: onnxruntime runs ONNX, its framework any other."""
+"""Classify images with a model file.
+
+onnxruntime runs ONNX, the LiteRT interpreter LiteRT, and its framework any other.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from automl_tl import litert_model
 from automl_tl.data.decode import decode
+from automl_tl.data.stray import is_stray
 from automl_tl.errors import ImageError, UsageError
 from automl_tl.identify import identify
+from automl_tl.litert_model import LitertModel
 from automl_tl.metrics import probabilities
 from automl_tl.onnx_model import OnnxModel, available_cpus
 
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from automl_tl.identify import ModelFile
     from automl_tl.modelfile import ModelFacts
 
     class Classifier(Protocol):
@@ -74,7 +81,7 @@ class Predictor:
     Attributes:
         path: The model file.
         facts: What the file says of itself.
-        runtime: ``onnxruntime``, or the name of the backend that runs it.
+        runtime: ``onnxruntime``, ``LiteRT``, or the name of the backend that runs it.
     """
 
     def __init__(
@@ -123,7 +130,7 @@ class Predictor:
     def classify(
         self, images: Iterable[str | Path], top: int = 5, batch_size: int = 32
     ) -> Iterator[Prediction]:
-        """Classify image files and all files in folders.
+        """Classify image files and all images in folders.
 
         An image that is missing or broken is named with the reason, and the rest goes on.
 
@@ -184,9 +191,8 @@ def open_model(path: str | Path, device: str = "auto") -> Predictor:
     """
     file = identify(Path(path))
     resources = ExitStack()
-    if file.data is not None:
-        onnx = OnnxModel(file.data, file.facts, str(path), device)
-        return Predictor(file.path, file.facts, "onnxruntime", onnx, resources)
+    if opened := open_alone(file, str(path), device):
+        return Predictor(file.path, file.facts, *opened, resources)
     from automl_tl.host import BackendHost
 
     with resources:
@@ -195,10 +201,35 @@ def open_model(path: str | Path, device: str = "auto") -> Predictor:
         return Predictor(file.path, file.facts, host.name, model, resources.pop_all())
 
 
-def find_images(images: Iterable[str | Path]) -> Iterator[Path]:
-    """Yield files as they come, and all files in folders, sorted, but the hidden ones.
+def open_alone(file: ModelFile, name: str, device: str) -> tuple[str, Classifier] | None:
+    """Open a model that runs in this process, without its framework.
 
-    A folder without any file is yielded itself.
+    Args:
+        file: What ``identify`` found.
+        name: How to call the file in an error.
+        device: As for ``open_model``.
+
+    Returns:
+        The runtime's name and the model, or None for a model that takes a backend.
+
+    Raises:
+        ExportError: When the file is damaged or contradicts its metadata.
+        UsageError: When the runtime does not have the device.
+    """
+    if file.data is None:
+        return None
+    if file.kind == "onnx":
+        return "onnxruntime", OnnxModel(file.data, file.facts, name, device)
+    if litert_model.available():
+        return "LiteRT", LitertModel(file.data, file.facts, name, device)
+    return None
+
+
+def find_images(images: Iterable[str | Path]) -> Iterator[Path]:
+    """Yield files as they come, and all images in folders, sorted, but the hidden ones.
+
+    Broken images are yielded too, but no file whose name and content say that it is none. A folder
+    without any image is yielded itself.
     """
     for image in images:
         path = Path(image)
@@ -216,7 +247,8 @@ def _files_below(folder: Path) -> Iterator[Path]:
         visited.add(identity)
         folders[:] = [] if known else sorted(name for name in folders if _may_be_image(name))
         if not known:
-            yield from (Path(root, name) for name in sorted(files) if _may_be_image(name))
+            paths = (Path(root, name) for name in sorted(files) if _may_be_image(name))
+            yield from (path for path in paths if not is_stray(path))
 
 
 def _may_be_image(name: str) -> bool:

@@ -82,6 +82,37 @@ class Backend(Protocol):
         cut, or ``(n, features)`` with ``pooling``, which goes only with the last cut.
         """
 
+    def extract(
+        self,
+        network: NetworkSpec,
+        source: Source,
+        layer: str,
+        pooling: Literal["avg", "max"] | None,
+        out: Path,
+        progress: Progress,
+    ) -> None:
+        """Compute the output of any layer, all frozen.
+
+        Writes a new float32 ``.npy`` file ``out``, aside and renamed: ``(n, *shape)`` in the
+        framework's own layout, or ``(n, channels)`` with ``pooling``, which goes with spatial maps
+        and does nothing to vectors. ``source`` is the pixels or a stored cut at or below the layer.
+
+        Raises:
+            UsageError: When there is no such layer, or its output is not one tensor an image.
+        """
+
+    def classifier(self, backbone: str, weights: Path | None) -> Model:
+        """Build a backbone with its original classifier, at its ``input_size``.
+
+        Args:
+            backbone: Its key.
+            weights: A file with the classifier's weights too; None for the published ones, which
+                are fetched when they are missing.
+
+        Raises:
+            WeightsError: When the weights cannot be fetched or lack the classifier.
+        """
+
     def trainer(self, job: TrainJob) -> Trainer:
         """Prepare a trial."""
 

@@ -22,7 +22,7 @@ def model_facts(
     number: int,
     facts: Mapping[str, Any],
     test: Mapping[str, Any] | None = None,
-    trials: int = 1,
+    trials: int | None = 1,
 ) -> ModelFacts:
     """Return what travels inside a trial's model file.
 
@@ -30,9 +30,10 @@ def model_facts(
         config: Of the study.
         data: Of the study.
         number: Of the trial.
-        facts: What the worker recorded of it: ``spec``, ``fine_tune_at``, ``validation``.
+        facts: What the worker recorded of it: ``spec``, ``fine_tune_at``, ``layers``,
+            ``validation``.
         test: Figures on the test split, when they were computed.
-        trials: How many finished trials it was chosen from.
+        trials: How many trials it is the best of; None when it is not the best.
     """
     spec = facts["spec"]
     plugins = get_plugins()
@@ -63,6 +64,8 @@ def model_facts(
                 "source_id": source_id(config.data),
                 "counts": data.counts(),
             },
+            "layers": facts["layers"],
+            "metric": config.metric,
             "trials": trials,
         },
     )

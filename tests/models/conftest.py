@@ -1,9 +1,10 @@
-"""Small real ONNX models, made without any framework: logits = flatten(pixels / 255) @ weights."""
+"""Small real models, made without any framework: logits = flatten(pixels / 255) @ weights."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +27,11 @@ SIZE = 8
 WITHOUT_FRAMEWORKS = """
 import sys
 
+BLOCKED = {"torch", "torchvision", "keras", "tensorflow", "onnx", "h5py"}
+
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "torchvision", "keras", "tensorflow", "onnx"}:
+        if name.partition(".")[0] in BLOCKED:
             raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Blocker())
@@ -108,6 +111,99 @@ def write_onnx(
         helper.set_model_props(model, changed.metadata() if metadata is None else dict(metadata))
         path = tmp_path / name
         onnx.save_model(model, path)
+        return path
+
+    return write
+
+
+def linear_litert(weights: np.ndarray[Any, Any], size: int, batch: int = -1) -> bytes:
+    """Make a LiteRT file; ``batch`` is what it declares, -1 for any."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    classes = weights.shape[1]
+    matrix = (weights.T / 255).astype(np.float32)
+
+    def tensor(name: str, shape: list[int], kind: int, buffer: int = 0) -> Any:
+        found = schema.TensorT()
+        found.name, found.type, found.buffer = name, kind, buffer
+        found.shape = [max(1, side) for side in shape]
+        found.shapeSignature = shape if -1 in shape else None
+        return found
+
+    def operator(code: int, inputs: list[int], output: int) -> Any:
+        found = schema.OperatorT()
+        found.opcodeIndex, found.inputs, found.outputs = code, inputs, [output]
+        return found
+
+    def code(builtin: int) -> Any:
+        found = schema.OperatorCodeT()
+        found.builtinCode = found.deprecatedBuiltinCode = builtin
+        return found
+
+    def buffer(data: bytes) -> Any:
+        found = schema.BufferT()
+        found.data = np.frombuffer(data, np.uint8) if data else None
+        return found
+
+    def named(name: str, index: int) -> Any:
+        found = schema.TensorMapT()
+        found.name, found.tensorIndex = name, index
+        return found
+
+    images = [batch, size, size, 3]
+    graph = schema.SubGraphT()
+    graph.tensors = [
+        tensor("pixels", images, schema.TensorType.UINT8),
+        tensor("float", images, schema.TensorType.FLOAT32),
+        tensor("weights", list(matrix.shape), schema.TensorType.FLOAT32, 1),
+        tensor("logits", [batch, classes], schema.TensorType.FLOAT32),
+    ]
+    graph.inputs, graph.outputs = [0], [3]
+    dense = operator(1, [1, 2, -1], 3)
+    dense.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
+    dense.builtinOptions = schema.FullyConnectedOptionsT()
+    graph.operators = [operator(0, [0], 1), dense]
+    signature = schema.SignatureDefT()
+    signature.signatureKey = "serving_default"
+    signature.inputs, signature.outputs = [named("pixels", 0)], [named("logits", 3)]
+    model = schema.ModelT()
+    model.signatureDefs = [signature]
+    model.version = 3
+    model.operatorCodes = [
+        code(schema.BuiltinOperator.CAST),
+        code(schema.BuiltinOperator.FULLY_CONNECTED),
+    ]
+    model.subgraphs = [graph]
+    model.buffers = [buffer(b""), buffer(matrix.tobytes())]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+@pytest.fixture
+def make_litert() -> Callable[..., bytes]:
+    return linear_litert
+
+
+@pytest.fixture
+def write_litert(
+    tmp_path: Path, facts: ModelFacts, weights: np.ndarray[Any, Any]
+) -> Callable[..., Path]:
+    """``write(name, data=None, metadata=None, **changed facts)`` returns the file's path."""
+
+    def write(
+        name: str = "model.tflite",
+        data: bytes | None = None,
+        metadata: Mapping[str, str] | None = None,
+        **changes: Any,
+    ) -> Path:
+        path = tmp_path / name
+        path.write_bytes(linear_litert(weights, SIZE) if data is None else data)
+        told = replace(facts, **changes).metadata() if metadata is None else metadata
+        with zipfile.ZipFile(path, "a") as archive:
+            for key, text in told.items():
+                archive.writestr(f"{key}.json", text)
         return path
 
     return write

@@ -13,20 +13,31 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from automl_tl import card
+from automl_tl import card, litert_model
 from automl_tl.errors import ExportError, TrialError, UsageError
-from automl_tl.export import compare, export_model
+from automl_tl.export import _move, compare, export_model
 from automl_tl.identify import identify
 from automl_tl.predict import open_model
 
-SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors"}
+SUFFIXES = {
+    "onnx": ".onnx",
+    "litert": ".tflite",
+    "savedmodel": ".savedmodel",
+    "safetensors": ".safetensors",
+}
+
+
+needs_litert = pytest.mark.skipif(
+    not litert_model.available(), reason="ai-edge-litert is not installed"
+)
 
 
 class LinearModel:
-    """A linear classifier in NumPy that exports to ONNX, rightly or with a fault."""
+    """A linear classifier in NumPy that can be exported, rightly or with a fault."""
 
-    def __init__(self, weights, make_onnx, fault):
+    def __init__(self, weights, make_onnx, fault, write_litert=None):
         self._weights, self._make_onnx, self._fault = weights, make_onnx, fault
+        self._write_litert = write_litert
 
     def logits(self, pixels, batch_size=64):
         flat = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
@@ -53,11 +64,25 @@ class LinearModel:
         if format == "safetensors":
             save_file({"weights": weights}, path, metadata=dict(metadata))
             return
+        if format == "litert":
+            self._write_litert(path, weights, metadata)
+            return
+        if format == "savedmodel":
+            write_folder(path, weights, metadata)
+            return
         model = self._make_onnx(weights, 8, 1 if fault == "fixed batch" else "n")
         if fault == "hidden fixed batch":
             model = first_only(model)
         helper.set_model_props(model, dict(metadata))
         onnx.save_model(model, path)
+
+
+def write_folder(path, weights, metadata):
+    (path / "assets.extra").mkdir(parents=True)
+    (path / "saved_model.pb").write_bytes(bytes(1000))
+    np.save(path / "weights.npy", weights)
+    for key, text in metadata.items():
+        (path / "assets.extra" / f"{key}.json").write_text(text, encoding="utf-8")
 
 
 def first_only(model):
@@ -70,12 +95,15 @@ def first_only(model):
 
 
 class LinearBackend:
-    def __init__(self, make_onnx, fault=""):
-        self._make_onnx, self._fault = make_onnx, fault
+    def __init__(self, make_onnx, fault="", write_litert=None):
+        self._make_onnx, self._fault, self._write_litert = make_onnx, fault, write_litert
 
     def load(self, path):
+        if path.is_dir():
+            return LinearModel(np.load(path / "weights.npy"), self._make_onnx, self._fault)
         with safe_open(path, "numpy") as file:
-            return LinearModel(file.get_tensor("weights"), self._make_onnx, self._fault)
+            weights = file.get_tensor("weights")
+        return LinearModel(weights, self._make_onnx, self._fault, self._write_litert)
 
 
 @pytest.fixture
@@ -93,9 +121,12 @@ def trained(tmp_path, facts, weights):
 
 
 @pytest.fixture
-def export(trained, make_onnx, pixels, facts, weights, tmp_path):
+def export(trained, make_onnx, make_litert, write_litert, pixels, facts, weights, tmp_path):
+    def litert(path, weights, metadata):
+        write_litert(path, make_litert(weights, 8), metadata)
+
     def run(name="out/model.onnx", format="onnx", fault="", **changes):
-        backend = LinearBackend(make_onnx, fault)
+        backend = LinearBackend(make_onnx, fault, litert)
         labels = backend.load(trained).logits(pixels).argmax(axis=1)
         labels[:10] = (labels[:10] + 1) % 3
         changed = replace(facts, **changes)
@@ -112,8 +143,8 @@ def everything(folder):
 def test_an_export_is_proved_and_documented(export, tmp_path, pixels, trained, make_onnx):
     report = export("new/folders/flowers.onnx")
     folder = tmp_path / "new" / "folders"
-    assert everything(folder) == ["flowers.md", "flowers.onnx"]
-    assert report.path == folder / "flowers.onnx" and report.card == folder / "flowers.md"
+    assert everything(folder) == ["flowers.onnx", "flowers.onnx.md"]
+    assert report.path == folder / "flowers.onnx" and report.card == folder / "flowers.onnx.md"
     assert report.bytes == report.path.stat().st_size
     assert (report.images, report.agreement, report.ties) == (256, 256, 0)
     assert 0 <= report.difference <= 1e-3 * report.scale
@@ -131,6 +162,14 @@ def test_other_formats_are_proved_by_a_fresh_load(export):
     assert identify(report.path).facts.study == "colours"
     with pytest.raises(ExportError, match="logits differ"):
         export("out/other.safetensors", "safetensors", "classes swapped")
+
+
+@needs_litert
+def test_litert_is_proved_by_its_own_interpreter(export):
+    report = export("out/m.tflite", "litert")
+    assert (report.runtime, report.agreement) == ("LiteRT", 256)
+    with pytest.raises(ExportError, match="another class"):
+        export("out/m.tflite", "litert", "classes swapped")
 
 
 FAULTS = {
@@ -164,13 +203,13 @@ def test_a_faulty_export_leaves_the_old_file_alone(export, tmp_path):
     export(study="another")
     assert identify(report.path).facts.study == "another"
     assert "another" in report.card.read_text(encoding="utf-8")
-    assert everything(tmp_path / "out") == ["model.md", "model.onnx"]
+    assert everything(tmp_path / "out") == ["model.onnx", "model.onnx.md"]
 
 
 def test_destinations_that_cannot_be(export, tmp_path, pixels):
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "folder").mkdir()
-    (tmp_path / "notes.md").write_text("my own notes")
+    (tmp_path / "notes.onnx.md").write_text("my own notes")
     for name, pattern in {
         "folder": r"is a folder; use .*model\.onnx",
         "model.safetensors": "says format safetensors",
@@ -183,9 +222,70 @@ def test_destinations_that_cannot_be(export, tmp_path, pixels):
         export("file/model.onnx")
     with pytest.raises(ExportError, match="too long"):
         export("x" * 300 + ".onnx")
-    with pytest.raises(UsageError, match=r"onnx, safetensors.*'tflite'"):
-        export(format="tflite")
-    assert (tmp_path / "notes.md").read_text() == "my own notes"
+    with pytest.raises(UsageError, match=r"a torch model .*onnx, litert, savedmodel, saf.*'tfl'"):
+        export(format="tfl")
+    assert (tmp_path / "notes.onnx.md").read_text() == "my own notes"
+
+
+def test_formats_of_one_name_have_cards_of_their_own(export, tmp_path):
+    first = export("out/m.onnx")
+    text = first.card.read_text(encoding="utf-8")
+    second = export("out/m.safetensors", "safetensors")
+    assert everything(tmp_path / "out") == [
+        "m.onnx",
+        "m.onnx.md",
+        "m.safetensors",
+        "m.safetensors.md",
+    ]
+    assert first.card.read_text(encoding="utf-8") == text
+    assert "# m.safetensors" in second.card.read_text(encoding="utf-8")
+
+
+def test_a_format_may_be_a_folder(export, tmp_path):
+    report = export("out/m.savedmodel", "savedmodel")
+    assert (report.runtime, report.agreement) == ("torch", 256)
+    files = [path for path in report.path.rglob("*") if path.is_file()]
+    assert report.bytes == sum(path.stat().st_size for path in files) > 1000
+    assert identify(report.path).kind == "savedmodel"
+    assert "one self-contained folder" in report.card.read_text(encoding="utf-8")
+    export("out/m.savedmodel", "savedmodel", study="another")
+    assert identify(report.path).facts.study == "another"
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "m.savedmodel",
+        "m.savedmodel.md",
+    ]
+
+
+def test_a_folder_is_replaced_only_by_a_proven_one_and_only_when_it_is_ours(export, tmp_path):
+    report = export("out/m.savedmodel", "savedmodel")
+    with pytest.raises(ExportError, match="another class"):
+        export("out/m.savedmodel", "savedmodel", "classes swapped", study="another")
+    assert identify(report.path).facts.study == "colours"
+    photos = tmp_path / "photos.savedmodel"
+    photos.mkdir()
+    (photos / "1.jpg").write_text("dear to somebody")
+    theirs = tmp_path / "theirs.savedmodel"
+    write_folder(theirs, np.zeros(3), {})
+    (tmp_path / "file.savedmodel").write_text("a file")
+    for name in ("photos.savedmodel", "theirs.savedmodel"):
+        with pytest.raises(UsageError, match=r"one that automl-tl wrote, but .* is another"):
+            export(name, "savedmodel")
+    with pytest.raises(UsageError, match="is a file"):
+        export("file.savedmodel", "savedmodel")
+    with pytest.raises(UsageError, match="is a folder"):
+        export("photos.savedmodel/../theirs.savedmodel/assets.extra", "onnx")
+    assert everything(photos) == ["1.jpg"]
+    assert (theirs / "weights.npy").exists()
+
+
+def test_an_old_folder_comes_back_when_the_new_one_cannot_be_moved(tmp_path):
+    new = tmp_path / "new"
+    old = new / "old"
+    old.mkdir(parents=True)
+    (old / "name").write_text("old")
+    with pytest.raises(OSError):
+        _move(new, old, tmp_path / "replaced")  # a folder cannot be moved into itself
+    assert (old / "name").read_text() == "old"
 
 
 def test_without_validation_images_nothing_is_proved(trained, make_onnx, facts, tmp_path):
@@ -245,6 +345,19 @@ def test_the_card_tells_what_matters(export):
     assert "jane" not in text
 
 
+@pytest.mark.parametrize(
+    ("at", "extra", "told"),
+    [
+        (154, {"layers": 154}, "all layers are frozen (fine_tune_at = 154 = number of layers)"),
+        (100, {"layers": 154}, "from layer 100 of 154 on (fine_tune_at = 100)"),
+        (0, {"layers": 154}, "all (fine_tune_at = 0)"),
+        (100, {}, "from layer 100 on (fine_tune_at = 100)"),
+    ],
+)
+def test_the_card_says_which_layers_were_tuned(export, at, extra, told):
+    assert told in export(fine_tune_at=at, extra=extra).card.read_text(encoding="utf-8")
+
+
 def test_the_card_says_when_there_is_no_test(export):
     text = export().card.read_text(encoding="utf-8")
     assert "No test figures were computed" in text
@@ -260,7 +373,7 @@ def test_names_cannot_break_the_card(export, tmp_path):
         r"| 1 | # \`x\` ## New section |".replace("#", r"\#"),
         "| 2 | \\<script\\>\\*\\_\\_init\\_\\_\\*\ufffd |",
     ]
-    assert text.count("```") == 4
+    assert text.count("```") == 8
     assert text.splitlines()[0] == card.MARK
 
 
@@ -270,13 +383,21 @@ def test_escape_keeps_ordinary_names_readable():
     assert card.escape("_x_") == r"\_x\_"
 
 
-@pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
+@pytest.mark.parametrize(
+    ("format", "resize"),
+    [
+        ("onnx", "squash"),
+        ("onnx", "crop"),
+        ("onnx", "pad"),
+        pytest.param("litert", "squash", marks=needs_litert),
+    ],
+)
 def test_the_snippet_of_the_card_runs_alone(
-    export, tmp_path, run_without_frameworks, monkeypatch, resize
+    export, tmp_path, run_without_frameworks, monkeypatch, format, resize
 ):
-    report = export("out/it's a model.onnx", resize=resize)
+    report = export(f"out/it's a model{SUFFIXES[format]}", format, resize=resize)
     [code] = re.findall(r"```python\n(.*?)```", report.card.read_text(encoding="utf-8"), re.S)
-    assert "automl_tl." not in code and "import automl" not in code
+    assert "import automl" not in code and "from automl" not in code
     monkeypatch.chdir(report.path.parent)
     rng = np.random.default_rng(5)
     noise = rng.integers(256, size=(40, 60, 4), dtype=np.uint8)

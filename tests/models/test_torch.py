@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -94,8 +97,26 @@ def test_an_export_agrees_with_the_trained_model(format, host, trained, images, 
     assert (report.runtime, report.images) == ("torch", 90)
     assert report.agreement + report.ties == 90
     assert report.difference <= 1e-3 * report.scale
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.md", target.name]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [target.name, f"{target.name}.md"]
     assert identify(target).facts.metadata() == facts.metadata()
+
+
+def test_the_snippet_of_the_card_runs_alone(host, trained, images, tmp_path, photos):
+    model, facts = trained
+    suffixes = get_plugins().backend("torch").formats
+    target = tmp_path / "out.pt2"
+    report = export_model(model, "torch", target, host, suffixes, *images, facts=facts)
+    [code] = re.findall(r"```python\n(.*?)```", report.card.read_text(encoding="utf-8"), re.S)
+    image = photos / "red" / "0.png"
+    block = "import sys\nsys.modules['automl_tl'] = None\n"
+    command = [sys.executable, "-c", block + code, image]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with open_model(target, device="cpu") as predictor:
+        [ours] = predictor.classify([image])
+    share, _, name = done.stdout.splitlines()[0].partition(" ")
+    assert name.strip("'") == ours.ranked[0][0]
+    assert float(share) == pytest.approx(ours.ranked[0][1], abs=0.01)
 
 
 def test_predict_runs_other_formats_in_the_backend(trained, images, host, photos):

@@ -65,7 +65,6 @@ def write_savedmodel(model: Whole, path: Path, metadata: Mapping[str, str]) -> N
     import tensorflow as tf
 
     module = _module(model)
-    module.tensors = {name: variable.value for name, variable in model.tensors.items()}
     tf.saved_model.save(module, str(path), signatures=module.classify.get_concrete_function())
     extra = path / "assets.extra"
     extra.mkdir()
@@ -103,7 +102,10 @@ WRITERS: Mapping[str, Callable[[Whole, Path, Mapping[str, str]], None]] = Mappin
 
 
 def _module(model: Whole) -> Any:
-    """Return a TensorFlow module that maps ``pixels`` to ``logits`` by its ``classify``."""
+    """Return a TensorFlow module that maps ``pixels`` to ``logits`` by its ``classify``.
+
+    A checkpoint calls each variable by one name only: those of ``Whole.tensors`` by ``tensors``.
+    """
     import tensorflow as tf
 
     def classify(pixels: Any) -> dict[str, Any]:
@@ -111,7 +113,9 @@ def _module(model: Whole) -> Any:
 
     shape = (None, model.image_size, model.image_size, 3)
     module = tf.Module()
-    module.variables_of_keras = [variable.value for variable in model.program.variables]
+    module.tensors = {name: variable.value for name, variable in model.tensors.items()}
+    named = {id(variable) for variable in model.tensors.values()}
+    module.others = [v.value for v in model.program.variables if id(v) not in named]
     module.classify = tf.function(
         classify, input_signature=[tf.TensorSpec(shape, tf.uint8, name="pixels")]
     )

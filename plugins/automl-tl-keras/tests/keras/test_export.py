@@ -17,6 +17,7 @@ from automl_tl.identify import identify
 from automl_tl_keras import export, reopen
 from automl_tl_keras.export_onnx import OPSET
 from automl_tl_keras.plugin import FORMATS
+from automl_tl_keras.whole import Whole
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,38 @@ def test_onnx(exported):
     for count in (1, 3, 36):
         [logits] = session.run(["logits"], {"pixels": exported.pixels[:count]})
         assert_agrees(logits, exported)
+
+
+@pytest.fixture(scope="module")
+def awkward():
+    """A model of what converters stumble over, its pixels and its logits."""
+    pixels = keras.Input((8, 8, 3), dtype="uint8", name="pixels")
+    x = keras.layers.Normalization(mean=[100.0, 120, 90], variance=[900.0, 400, 2500])(pixels)
+    x = keras.layers.Conv2D(6, 3, groups=3, activation="gelu")(x)
+    x = keras.layers.DepthwiseConv2D(3, strides=2, padding="same")(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.BatchNormalization()(x))
+    program = keras.Model(pixels, keras.layers.Dense(3, name="logits")(x))
+    images = np.random.default_rng(0).integers(256, size=(5, 8, 8, 3), dtype=np.uint8)
+    return SimpleNamespace(
+        model=Whole(program, {}, image_size=8, classes=3),
+        pixels=images,
+        logits=program.predict(images, verbose=0),
+    )
+
+
+def test_onnx_of_normalization_grouped_convolution_and_gelu(awkward, tmp_path):
+    export.write(awkward.model, "onnx", tmp_path / "m.onnx", {"automl_tl": "{}"})
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    assert [place.name for place in session.get_inputs()] == ["pixels"]
+    assert_agrees(session.run(None, {"pixels": awkward.pixels})[0], awkward)
+    kinds = {node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node}
+    assert not kinds & {"Sqrt", "Reciprocal"}, "what depends on weights alone is computed before"
+
+
+def test_litert_of_normalization_grouped_convolution_and_gelu(awkward, tmp_path):
+    export.write(awkward.model, "litert", tmp_path / "m.tflite", {"automl_tl": "{}"})
+    classify = Interpreter(str(tmp_path / "m.tflite")).get_signature_runner()
+    assert_agrees(classify(pixels=awkward.pixels)["logits"], awkward)
 
 
 def test_a_keras_file_opens_in_plain_keras(exported):
