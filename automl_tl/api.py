@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import optuna
 
+    from automl_tl.deliver_ensemble import EnsembleReport
     from automl_tl.export import ExportReport
     from automl_tl.networks import Networks
     from automl_tl.study import StudyData
@@ -77,6 +78,8 @@ class Study:
         metric: str = "accuracy",
         seed: int = 0,
         storage: str | None = None,
+        log: Sequence[str] = (),
+        device: str = "auto",
         listener: Listener | None = None,
         deadline: float = float("inf"),
     ) -> Study:
@@ -93,8 +96,11 @@ class Study:
             metric: ``accuracy``, ``balanced_accuracy``, ``macro_f1`` or ``log_loss``.
             seed: Of the split, the sampler and the training.
             storage: Optuna storage URL; a journal in the directory by default.
+            log: Names of observers to tell of every epoch and trial: ``tensorboard``, ``mlflow``.
+            device: That ``search`` will be given, checked before anything is created.
             listener: Told notes and progress, see ``search``.
-            deadline: ``time.monotonic()`` at which to give up reading images.
+            deadline: ``time.monotonic()`` at which to give up reading images; downloads of weights
+                get half of the time until then.
 
         Raises:
             AutoMLError: One sentence about what is wrong.
@@ -111,9 +117,12 @@ class Study:
             metric=metric,
             seed=seed,
             storage=storage,
+            log=log,
+            device=device,
             store=store,
             tell=lambda text: tell({"event": "warning", "text": text}),
             stage=_stages(tell, deadline),
+            deadline=deadline,
         )
         return cls(made, study_data, networks, store)
 
@@ -135,7 +144,7 @@ class Study:
     @property
     def name(self) -> str:
         """The study's name."""
-        return self._directory.config.name
+        return self._directory.name
 
     def search(
         self,
@@ -184,7 +193,7 @@ class Study:
             raise UsageError(f"workers: expected 1 or more, got {workers}.")
         store = self._store = self._store or Store()
         self._networks = self._networks or prepare.open_networks(
-            self._directory, self._data, store, _stages(tell, bounds.deadline)
+            self._directory, self._data, device, store, _stages(tell, bounds.deadline)
         )
         search = Search(self._directory, self._data, self._networks, store, bounds, tell)
         reason = search.run(workers, device, engine)
@@ -242,6 +251,44 @@ class Study:
             format,
             trial,
         )
+
+    def export_ensemble(self, path: str | Path) -> EnsembleReport:
+        """Export the kept trials that are better together than the best alone, as one ONNX file.
+
+        Args:
+            path: The file to write.
+
+        Raises:
+            ExportError: When no ensemble is better than the best trial, or the file does not agree
+                with its members; nothing is left behind then.
+            UsageError: When the path says another format, or the package onnx is not installed.
+        """
+        from automl_tl.deliver_ensemble import export_ensemble
+
+        self._store = self._store or Store()
+        destination = Path(path).expanduser().absolute()
+        return export_ensemble(
+            self._directory, self._data, self._optuna(), self._store, destination
+        )
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write a page that says everything of the study and needs no other file.
+
+        Args:
+            path: The HTML file; ``report.html`` in the study directory by default.
+
+        Returns:
+            The file.
+
+        Raises:
+            UsageError: When plotly is not installed.
+            StudyError: When the file cannot be written.
+        """
+        from automl_tl.report.write import write_report
+
+        self._store = self._store or Store()
+        destination = Path(path).expanduser().absolute() if path else None
+        return write_report(self._directory, self._data, self._optuna(), self._store, destination)
 
     def _earlier_bounds(self, done: int) -> tuple[int | None, str | float | None, float | None]:
         """Return the bounds of the last search, unless they are used up."""

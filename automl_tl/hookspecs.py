@@ -9,7 +9,14 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from automl_tl.specs import Backbone, BackendSpec, DatasetSpec, EngineSpec, FinishedTrial
+    from automl_tl.specs import (
+        Backbone,
+        BackendSpec,
+        DatasetSpec,
+        EngineSpec,
+        FinishedEpoch,
+        FinishedTrial,
+    )
 
 PROJECT = "automl_tl"
 
@@ -87,8 +94,24 @@ def automl_tl_search_space(backbone: Backbone) -> Mapping[str, Any] | None:
 
 
 @hookspec
+def automl_tl_epoch_finished(epoch: FinishedEpoch) -> None:
+    """Observe a finished epoch.
+
+    Called only for studies that name the plugin with ``--log``, in the process that runs the trial,
+    in a thread of its own, one call after the other. What it raises is reported once and ignored.
+
+    Example:
+        ```python
+        @hookimpl
+        def automl_tl_epoch_finished(epoch):
+            print(epoch.number, epoch.epoch, epoch.value)
+        ```
+    """
+
+
+@hookspec
 def automl_tl_trial_finished(trial: FinishedTrial) -> None:
-    """Observe a finished trial. What it raises is reported and ignored.
+    """Observe a finished trial; called like ``automl_tl_epoch_finished``, after its last epoch.
 
     Example:
         ```python

@@ -17,7 +17,7 @@ import pluggy
 
 from automl_tl import builtin, hookspecs
 from automl_tl.errors import PluginError, UsageError
-from automl_tl.specs import Backbone, BackendSpec, DatasetSpec, EngineSpec
+from automl_tl.specs import Backbone, BackendSpec, DatasetSpec, EngineSpec, FinishedEpoch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from automl_tl.specs import FinishedTrial
 
 BUILTIN = "automl-tl"
+OBSERVER_HOOKS = ("automl_tl_epoch_finished", "automl_tl_trial_finished")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Plugins:
     backends: dict[str, BackendSpec] = field(default_factory=dict)
     datasets: dict[str, DatasetSpec] = field(default_factory=dict)
     engines: dict[str, EngineSpec] = field(default_factory=dict)
+    observers: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     listing: list[Listing] = field(default_factory=list)
 
@@ -88,6 +90,15 @@ class Plugins:
         if name not in self.engines:
             raise UsageError(_unknown("engine", name, self.engines))
         return self.engines[name]
+
+    def observer(self, name: str) -> str:
+        """Return the name of an observer, or raise ``UsageError`` when there is none."""
+        if name not in self.observers:
+            hint = ""
+            if name in importlib.metadata.metadata(BUILTIN).get_all("Provides-Extra", []):
+                hint = f" `pip install '{BUILTIN}[{name}]'` installs it."
+            raise UsageError(_unknown("observer", name, self.observers) + hint)
+        return name
 
     def provider(self, key: str) -> str:
         """Return name and version of the distribution that provides a backbone."""
@@ -118,11 +129,16 @@ class Plugins:
             space.update(narrowed or {})
         return space
 
-    def trial_finished(self, trial: FinishedTrial) -> list[Problem]:
-        """Tell all observers; returns what went wrong in them."""
-        before = len(self.problems)
-        list(self._call("automl_tl_trial_finished", trial=trial))
-        return self.problems[before:]
+    def tell(self, observer: str, event: FinishedEpoch | FinishedTrial) -> Problem | None:
+        """Tell one observer what happened; returns what went wrong in it."""
+        hook = OBSERVER_HOOKS[0 if isinstance(event, FinishedEpoch) else 1]
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            if implementation.plugin_name == observer:
+                try:
+                    implementation.function(*(event for _ in implementation.argnames))
+                except Exception as error:  # a plugin may raise anything
+                    return Problem(observer, f"{hook} failed: {_reason(error)}")
+        return None
 
     def _call(self, hook: str, **arguments: Any) -> Iterable[tuple[str, Any]]:
         """Call a hook plugin by plugin, so that one failure costs one plugin."""
@@ -157,6 +173,11 @@ class Plugins:
                     owners[kind, name] = plugin
                     table[name] = value  # type: ignore[assignment]
                     provided.setdefault(plugin, {}).setdefault(kind, []).append(name)
+        for hook in OBSERVER_HOOKS:
+            for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+                plugin = implementation.plugin_name
+                self.observers.add(plugin)
+                provided.setdefault(plugin, {})["observers"] = [plugin]
         self.listing = [
             Listing(name, distributions[name], provided.get(name, {}))
             for name, _ in self.manager.list_name_plugin()

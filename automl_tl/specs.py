@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from automl_tl.data.index import DataIndex
     from automl_tl.protocols import Backend, Engine
+    from automl_tl.types import Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,10 @@ class Backbone:
         preprocess: Normalisation, part of every exported graph.
         parameters: Number of parameters, with the original classifier.
         pretrained: Published weights, None when there are none.
+        classifier: Published weights with the original classifier, where these are a file of
+            their own; None: ``pretrained`` has it.
+        load_classifier: Like ``load``, but returns the network *with* its original classifier,
+            which maps normalised images to logits; None: ``load`` does.
         licence: Licence of the architecture's code.
         recommended: Searched when the user names no backbone.
         small_images: Meant for images of at most 64 pixels a side.
@@ -76,6 +81,8 @@ class Backbone:
     fixed_size: bool = False
     preprocess: Preprocess = field(default_factory=Preprocess)
     pretrained: PretrainedWeights | None = None
+    classifier: PretrainedWeights | None = None
+    load_classifier: Callable[[Path | None], Any] | None = None
     licence: str = "unknown"
     recommended: bool = False
     small_images: bool = False
@@ -154,15 +161,47 @@ class EngineSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class FinishedEpoch:
+    """What observers are told while a trial trains.
+
+    Attributes:
+        study: Name of the study.
+        directory: The study directory.
+        number: Of the trial.
+        phase: Which phase the epoch belongs to.
+        epoch: 0-based, counted through both phases.
+        epochs: Epochs of both phases together.
+        metric: Name of the study's metric.
+        value: The metric on the validation split.
+        train_loss: Mean over the epoch's images.
+        learning_rate: At the end of the epoch.
+        seconds: Wall time of the epoch.
+    """
+
+    study: str
+    directory: Path
+    number: int
+    phase: Phase
+    epoch: int
+    epochs: int
+    metric: str
+    value: float
+    train_loss: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class FinishedTrial:
-    """What observers are told.
+    """What observers are told of a trial.
 
     Attributes:
         study: Name of the study.
         directory: The study directory.
         number: Of the trial.
         state: ``complete``, ``pruned`` or ``failed``.
-        value: The study's metric, None unless it is known.
+        metric: Name of the study's metric.
+        value: The metric on the validation split, None unless it is known.
         params: Sampled parameters.
         attributes: Everything else that is recorded of the trial.
     """
@@ -171,6 +210,7 @@ class FinishedTrial:
     directory: Path
     number: int
     state: str
+    metric: str
     value: float | None
     params: Mapping[str, Any]
     attributes: Mapping[str, Any]

@@ -129,8 +129,10 @@ def test_an_observers_failure_is_reported_and_ignored(install: Install, tmp_path
         bad=observer.format(body="raise OSError('disk')"),
         good=observer.format(body="(trial.directory / 'seen').write_text(str(trial.number))"),
     )
-    trial = FinishedTrial("s", tmp_path, 7, "complete", 0.5, {}, {})
-    (problem,) = found.trial_finished(trial)
+    trial = FinishedTrial("s", tmp_path, 7, "complete", "accuracy", 0.5, {}, {})
+    assert found.observers == {"bad", "good"}
+    assert found.tell("good", trial) is None
+    problem = found.tell("bad", trial)
     assert problem == plugins.Problem("bad", "automl_tl_trial_finished failed: OSError: disk")
     assert (tmp_path / "seen").read_text() == "7"
 

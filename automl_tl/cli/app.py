@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from automl_tl.cli import data, export, inventory, search, show
+from automl_tl.cli import (
+    dashboard,
+    data,
+    export,
+    features,
+    inventory,
+    predict,
+    report,
+    search,
+    show,
+)
 
 app = typer.Typer(
     name="automl-tl",
@@ -39,9 +49,12 @@ def _options(
 app.command()(search.search)
 app.command()(search.resume)
 app.command()(show.show)
+app.command()(report.report)
+app.command()(dashboard.dashboard)
 app.command()(export.export)
-app.command()(export.predict)
-app.command()(export.evaluate)
+app.command()(predict.predict)
+app.command()(predict.evaluate)
+app.command()(features.features)
 app.add_typer(data.app, name="data")
 app.command()(inventory.backbones)
 app.command()(inventory.doctor)

@@ -37,6 +37,7 @@ class SearchOptions:
         device: ``auto``, ``cpu``, ``mps`` or ``cuda:N``.
         engine: Name of an engine.
         storage: Optuna storage URL.
+        log: Names of observers.
     """
 
     data: str | None = None
@@ -53,11 +54,13 @@ class SearchOptions:
     device: str | None = None
     engine: str | None = None
     storage: str | None = None
+    log: tuple[str, ...] = ()
 
     def over(self, other: SearchOptions) -> SearchOptions:
         """Return these options, with ``other`` where they say nothing.
 
-        Single weights and parameters are merged; a list of backbones replaces the other.
+        Single weights and parameters are merged; a list of backbones or observers replaces the
+        other.
         """
         mine = {f.name: getattr(self, f.name) for f in fields(self)}
         given = {name: value for name, value in mine.items() if value not in (None, (), {})}
@@ -107,6 +110,7 @@ def from_flags(
     backbone: Sequence[str] = (),
     weights: Sequence[str] = (),
     set_: Sequence[str] = (),
+    log: Sequence[str] = (),
     **plain: Any,
 ) -> SearchOptions:
     """Return the options of the command line.
@@ -116,6 +120,7 @@ def from_flags(
         backbone: Globs.
         weights: ``KEY=VALUE`` each.
         set_: ``NAME=VALUE`` each.
+        log: Names of observers.
         plain: The other options.
 
     Raises:
@@ -125,6 +130,7 @@ def from_flags(
         backbone=tuple(backbone),
         weights=dict(_pair("--weights", "KEY=none|PATH", text) for text in weights),
         set=dict(parse_setting(text) for text in set_),
+        log=tuple(log),
         time=None if time is None else _duration(time),
         **plain,
     )
@@ -202,7 +208,7 @@ def _time(value: Any) -> float:
     return _duration(value)
 
 
-def _globs(value: Any) -> tuple[str, ...]:
+def _texts(value: Any) -> tuple[str, ...]:
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
         raise TypeError("a string or a list of strings")
@@ -233,7 +239,7 @@ _READERS: Mapping[str, Any] = {
     "trials": _whole,
     "time": _time,
     "target": _number,
-    "backbone": _globs,
+    "backbone": _texts,
     "weights": _weights,
     "set": _settings,
     "metric": _text,
@@ -242,4 +248,5 @@ _READERS: Mapping[str, Any] = {
     "device": _text,
     "engine": _text,
     "storage": _text,
+    "log": _texts,
 }

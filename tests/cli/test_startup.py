@@ -11,7 +11,8 @@ HEAVY = ("keras", "numpy", "onnxruntime", "optuna", "pandas", "PIL", "pluggy", "
 HEAVY += ("sklearn", "sqlalchemy", "tensorflow", "torch", "torchvision", "automl_tl_torch")
 
 COMMANDS = (
-    *"search resume show report export predict evaluate features backbones doctor plugins".split(),
+    *"search resume show report dashboard export predict evaluate features".split(),
+    *"backbones doctor plugins".split(),
     ["data", "check"],
     ["cache", "show"],
     ["cache", "clear"],

@@ -1,0 +1,1 @@
+"""Logs the searches of automl-tl for TensorBoard."""
