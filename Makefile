@@ -23,7 +23,7 @@ setup: $(READY)
 $(READY): pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; found none of them: \
 	install one, or name it with make PYTHON=/path/to/python." >&2; exit 1; }
-	@echo "Setting up .venv; the first time this downloads PyTorch and takes some minutes."
+	@echo "Setting up .venv; the first time this downloads PyTorch and TensorFlow and takes some minutes."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	$(UV) sync --inexact
