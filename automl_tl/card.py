@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import json
 import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,14 @@ MARK = "<!-- automl-tl model card -->"
 
 _JOINERS = "\u200c\u200d"
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~&#$]|(?<![^\W_])_|_(?![^\W_])")
+_RUNTIMES = {
+    "keras": "Keras",
+    "litert": "LiteRT (ai-edge-litert)",
+    "onnx": "onnxruntime",
+    "savedmodel": "TensorFlow",
+    "torch": "PyTorch",
+}
+"""What runs each format without automl-tl."""
 _FIGURES = {
     "accuracy": ("Accuracy", "{:.1f} %", 100),
     "balanced_accuracy": ("Balanced accuracy", "{:.1f} %", 100),
@@ -34,7 +43,9 @@ def render(facts: ModelFacts, report: ExportReport) -> str:
     """Return the model card of an exported model.
 
     Of ``facts.extra`` it uses, where they are there, ``data`` (``source`` and ``counts``, images a
-    class and split) and ``trials``, the number of trials that the model was chosen from.
+    class and split), ``layers``, the number of the backbone's layers, ``metric``, what the trials
+    were compared by, ``trials``, how many the model is the best of, ``by_class``, figures of each
+    class on a split (see ``deliver.with_classes``), and ``members`` of an ensemble.
 
     Args:
         facts: Of the model.
@@ -43,18 +54,20 @@ def render(facts: ModelFacts, report: ExportReport) -> str:
     import jinja2
 
     templates = importlib.resources.files("automl_tl") / "templates"
-    source = (templates / "model_card.md.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
-        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FunctionLoader(lambda name: (templates / name).read_text(encoding="utf-8")),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"md": escape, "literal": _literal}
+    environment.filters |= {"md": escape, "literal": _literal, "js": _js}
     data = facts.extra.get("data") or {}
     if not {"source", "counts"} <= set(data) or not set(facts.classes) <= set(data["counts"]):
         data = {}
     images: Counter[str] = Counter()
     for row in data.get("counts", {}).values():
         images.update(row)
-    return environment.from_string(source).render(
+    return environment.get_template("model_card.md.j2").render(
         mark=MARK,
         facts=facts,
         report=report,
@@ -62,8 +75,12 @@ def render(facts: ModelFacts, report: ExportReport) -> str:
         data=data,
         images=images,
         figures=_figures(facts),
+        classes=_classes(facts),
+        members=_members(facts),
+        tuned=_tuned(facts.fine_tune_at, facts.extra.get("layers")),
         warning=_warning(facts),
         pad_colour=PAD_COLOUR,
+        runtimes=_RUNTIMES,
     )
 
 
@@ -91,6 +108,58 @@ def _literal(value: str) -> str:
     return ascii(value).replace("`", "\\x60")
 
 
+def _js(value: str) -> str:
+    """Return a JavaScript string literal that ends neither a Markdown fence nor a script."""
+    return json.dumps(value).replace("`", "\\u0060").replace("<", "\\u003c")
+
+
+def _members(facts: ModelFacts) -> list[dict[str, Any]]:
+    """Describe the members of an ensemble; no other model has any."""
+    return [
+        {
+            **member,
+            "tuned": _tuned(member["fine_tune_at"], member["layers"]),
+            "params": ", ".join(
+                f"{name} {f'{value:.4g}' if isinstance(value, float) else value}"
+                for name, value in sorted(member["params"].items())
+                if name != "backbone"
+            ),
+        }
+        for member in facts.extra.get("members", [])
+    ]
+
+
+def _classes(facts: ModelFacts) -> dict[str, Any] | None:
+    """Return the split and the rows of class, precision, recall with interval, F1 and images."""
+    known = facts.extra.get("by_class")
+    if known is None:
+        return None
+    rows = []
+    for name, row in zip(facts.classes, known["rows"], strict=True):
+        recall = _share(row["recall"])
+        if row["recall_interval"]:
+            low, high = row["recall_interval"]
+            recall += f" ({100 * low:.1f} to {100 * high:.1f} %)"
+        f1 = "-" if row["f1"] is None else f"{row['f1']:.3f}"
+        rows.append((escape(name), _share(row["precision"]), recall, f1, row["support"]))
+    return {"split": known["split"], "rows": rows}
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _tuned(at: int, layers: int | None) -> str:
+    """Which layers of the backbone were fine-tuned."""
+    if at == 0:
+        return "all (fine_tune_at = 0)"
+    if not isinstance(layers, int):
+        return f"from layer {at} on (fine_tune_at = {at})"
+    if at >= layers:
+        return f"none, all layers are frozen (fine_tune_at = {at} = number of layers)"
+    return f"from layer {at} of {layers} on (fine_tune_at = {at})"
+
+
 def _figures(facts: ModelFacts) -> list[tuple[str, str, str]]:
     """Rows of name, validation figure and test figure."""
     rows = []
@@ -111,15 +180,30 @@ def _warning(facts: ModelFacts) -> str:
     """What to think of the validation figures, in a sentence."""
     validation, test = facts.validation, facts.test
     trials = facts.extra.get("trials")
-    if isinstance(trials, int) and "accuracy" in validation and validation.get("n"):
-        known: Mapping[str, Any] = test if "accuracy" in test else {}
+    if "members" in facts.extra:
+        return _of_ensemble(test, trials)
+    metric = facts.extra.get("metric", "accuracy")
+    if isinstance(trials, int) and metric in validation and validation.get("n"):
+        known: Mapping[str, Any] = test if metric in test else {}
         return str(
             metrics.optimism(
-                validation["accuracy"],
+                validation[metric],
                 validation["n"],
                 trials,
-                known.get("accuracy"),
+                known.get(metric),
                 known.get("n", 0),
+                metric,
             )["sentence"]
         )
     return "The model was chosen by its validation figures, so they flatter it."
+
+
+def _of_ensemble(test: Mapping[str, Any], trials: int | None) -> str:
+    chosen = (
+        "The members and their weights were chosen on the validation images"
+        + (f", after {trials} trials" if trials else "")
+        + ", so the validation figures flatter the ensemble"
+    )
+    if not test:
+        return f"{chosen}; only images that the search never saw would tell."
+    return f"{chosen}; the {test['n']} test images were not used for that."

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from automl_tl.data.index import DataIndex, ImageItem
+    from automl_tl.modelfile import ModelFacts
+    from automl_tl.predict import Predictor, Scored
     from automl_tl.specs import DatasetSpec
     from automl_tl.types import Split
 
@@ -62,30 +66,70 @@ def evaluate(
     """
     started = time.monotonic()
     with open_model(model, device) as predictor:
-        facts = predictor.facts
         index = open_data(str(data), cache_directory, datasets)
-        labels_of = _match(index.classes, facts.classes, index.source)
-        items = _choose(index, split)
-        logits, labels, broken = [], [], []
-        paths = [item.path for item in items]
-        for item, scored in zip(items, predictor.score(paths, batch_size), strict=True):
-            if scored.logits is None:
-                broken.append({"name": item.name, "reason": scored.error})
-            else:
-                logits.append(scored.logits)
-                labels.append(labels_of[item.label])
-            if progress:
-                progress(len(logits) + len(broken), len(items))
-    if not labels:
+        facts = predictor.facts
+        labels = match(index, facts.classes)
+        items = choose(index, split)
+        scored = score(predictor, items, batch_size, progress)
+    return figures(str(model), facts, index, split, items, scored, labels) | {
+        "seconds": time.monotonic() - started
+    }
+
+
+def score(
+    predictor: Predictor,
+    items: Sequence[ImageItem],
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Scored]:
+    """Return a model's logits of every item, or why there are none."""
+    scored = []
+    for found in predictor.score([item.path for item in items], batch_size):
+        scored.append(found)
+        if progress:
+            progress(len(scored), len(items))
+    return scored
+
+
+def figures(
+    model: str,
+    facts: ModelFacts,
+    index: DataIndex,
+    split: Split | None,
+    items: Sequence[ImageItem],
+    scored: Sequence[Scored],
+    labels: Sequence[int],
+) -> dict[str, Any]:
+    """Return what ``evaluate`` does, but for ``seconds``.
+
+    Args:
+        model: How the caller named the model.
+        facts: Of the model.
+        index: The data.
+        split: As for ``evaluate``.
+        items: The images.
+        scored: What the model makes of each.
+        labels: The model's number of each of the data's classes, see ``match``.
+
+    Raises:
+        DataError: When no image can be used.
+    """
+    broken = [
+        {"name": item.name, "reason": one.error}
+        for item, one in zip(items, scored, strict=True)
+        if one.logits is None
+    ]
+    logits = [one.logits for one in scored if one.logits is not None]
+    if not logits:
         raise DataError(
             f"Expected images in {index.source}, but none of the {len(items)} files can be used "
             f"({broken[0]['name']}: {broken[0]['reason']}); `automl-tl data check` lists them."
         )
-    scores, truth = np.stack(logits), np.array(labels, np.int64)
+    scores, truth = np.stack(logits), true_classes(items, scored, labels)
     correct = int((scores.argmax(axis=1) == truth).sum())
     rows = metrics.by_class(scores, truth)
     return {
-        "model": str(model),
+        "model": model,
         "data": index.source,
         "split": split,
         "study": facts.study,
@@ -97,17 +141,26 @@ def evaluate(
         "confusion": metrics.confusion(scores, truth).tolist(),
         "broken": broken,
         "notes": [*index.notes, *_notes(index, split, facts.extra)],
-        "seconds": time.monotonic() - started,
     }
 
 
-def _match(found: Sequence[str], known: Sequence[str], source: str) -> list[int]:
-    """Return the model's index of each of the data's classes."""
-    exact = {name: i for i, name in enumerate(known)}
-    # A file system may have decomposed the letters that a model's metadata composes.
-    composed = {unicodedata.normalize("NFC", name): i for i, name in enumerate(known)}
-    numbers = [exact.get(name, composed.get(unicodedata.normalize("NFC", name))) for name in found]
-    unknown = [name for name, number in zip(found, numbers, strict=True) if number is None]
+def true_classes(
+    items: Sequence[ImageItem], scored: Sequence[Scored], labels: Sequence[int]
+) -> NDArray[np.int64]:
+    """Return the model's number of the true class of each image that can be used."""
+    pairs = zip(items, scored, strict=True)
+    return np.array([labels[item.label] for item, one in pairs if one.logits is not None], np.int64)
+
+
+def match(index: DataIndex, known: Sequence[str]) -> list[int]:
+    """Return the model's number of each of the data's classes.
+
+    Raises:
+        DataError: When the model does not know one of them.
+    """
+    source = index.source
+    numbers = same_names(index.classes, known)
+    unknown = [name for name, number in zip(index.classes, numbers, strict=True) if number is None]
     if unknown:
         folded = {name.casefold(): name for name in known}
         close = difflib.get_close_matches(unknown[0].casefold(), folded, 1)
@@ -119,7 +172,20 @@ def _match(found: Sequence[str], known: Sequence[str], source: str) -> list[int]
     return [number for number in numbers if number is not None]
 
 
-def _choose(index: DataIndex, split: Split | None) -> list[ImageItem]:
+def same_names(found: Sequence[str], known: Sequence[str]) -> list[int | None]:
+    """Return the number in ``known`` of each name that was found, or None."""
+    exact = {name: i for i, name in enumerate(known)}
+    # A file system may have decomposed the letters that a model's metadata composes.
+    composed = {unicodedata.normalize("NFC", name): i for i, name in enumerate(known)}
+    return [exact.get(name, composed.get(unicodedata.normalize("NFC", name))) for name in found]
+
+
+def choose(index: DataIndex, split: Split | None) -> list[ImageItem]:
+    """Return the images of a split, or all of them.
+
+    Raises:
+        DataError: When there are none.
+    """
     items = [item for item in index.items if split is None or item.split == split]
     if not items:
         given = sorted({item.split for item in index.items if item.split})

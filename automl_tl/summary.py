@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import TrialState
 
 from automl_tl import metrics, storage
+from automl_tl.ensemble_trials import propose
 from automl_tl.guard import at_work
 from automl_tl.storage import best_trials
 
@@ -47,6 +48,7 @@ def summarise(directory: StudyDirectory, data: StudyData, study: optuna.Study) -
         "interrupted": running and not at_work(directory.path),
         "trials": trials,
         "best": best,
+        "ensemble": propose(directory, data, complete),
         "classes": list(data.classes),
         "data": {**data.facts, "counts": data.counts(), "dataset_hash": data.dataset_hash},
         "reuse": _reuse(study, data),

@@ -1,4 +1,4 @@
-"""The figures on the split that the search never saw: computed once, for the best trial."""
+"""The split that the search never saw: looked at once, for the best trial, or counted."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from automl_tl.host import BackendHost
     from automl_tl.networks import Networks
     from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.types import Split
 
 CHUNK = 512
 
@@ -50,20 +51,62 @@ def test_trial(
     pixels, _ = networks.arrays[size, spec["resize"]]
     rows = data.rows("test")
     logits = _logits(directory.model(number), host, pixels, rows)
-    labels = data.labels[rows]
-    correct = int((logits.argmax(axis=1) == labels).sum())
     before = directory.result() or {}
     np.save(directory.trial(number) / "test_logits.npy", logits)
     directory.write_result(
         {
             "trial": number,
-            "test": {
-                **metrics.from_logits(logits, labels),
-                "interval": list(metrics.interval(correct, len(rows))),
-            },
+            "test": figures(logits, data.labels[rows]),
             "evaluations": before.get("evaluations", 0) + 1,
         }
     )
+
+
+def trial_logits(
+    directory: StudyDirectory, data: StudyData, number: int, pixels: Path, host: BackendHost
+) -> NDArray[np.float32]:
+    """Return a kept model's logits on the test split, stored in the trial's folder from then on.
+
+    Whoever computes figures from them looks at the test split and has to count it.
+
+    Args:
+        directory: The study directory, with the trial's model.
+        data: The study's data.
+        number: Of the trial.
+        pixels: The trial's pixel array.
+        host: Of its backend.
+
+    Raises:
+        AutoMLError: When the model cannot be opened or run.
+    """
+    logits = read_logits(directory, data, number, "test")
+    if logits is None:
+        logits = _logits(directory.model(number), host, pixels, data.rows("test"))
+        aside = directory.trial(number) / ".test_logits.npy"
+        np.save(aside, logits)
+        aside.replace(directory.trial(number) / "test_logits.npy")
+    return logits
+
+
+def figures(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Return the figures on the test split as the study's result and model files hold them."""
+    correct = int((logits.argmax(axis=1) == labels).sum())
+    return {
+        **metrics.from_logits(logits, labels),
+        "interval": list(metrics.interval(correct, len(labels))),
+    }
+
+
+def read_logits(
+    directory: StudyDirectory, data: StudyData, number: int, split: Split
+) -> NDArray[np.float32] | None:
+    """Return a trial's stored logits on a split; None when there are none that fit the data."""
+    try:
+        logits = np.load(directory.trial(number) / f"{split}_logits.npy", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    fits = logits.shape == (len(data.rows(split)), len(data.classes)) and len(logits)
+    return np.asarray(logits, np.float32) if fits and np.isfinite(logits).all() else None
 
 
 def _logits(

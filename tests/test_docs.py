@@ -61,7 +61,7 @@ def test_the_readmes_python_works(cli: CommandLine, photos: Path) -> None:
     out = cli.python(str(script))
     assert "'accuracy'" in out
     assert (cli.folder / "flowers.onnx").is_file()
-    assert (cli.folder / "flowers.md").is_file()
+    assert (cli.folder / "flowers.onnx.md").is_file()
 
 
 def test_links_lead_somewhere() -> None:

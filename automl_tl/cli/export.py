@@ -1,42 +1,50 @@
-"""``automl-tl export``, ``automl-tl predict`` and ``automl-tl evaluate``."""
+"""``automl-tl export``."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from automl_tl.cli import studies
-from automl_tl.cli.console import cell, counting, number, print_json, printable, stdout, table
-from automl_tl.cli.errors import OK, WRONG_INPUT
+from automl_tl.cli.console import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from rich.console import Console
-
-    from automl_tl.predict import Prediction
-    from automl_tl.types import Split
+    from automl_tl.deliver_ensemble import EnsembleReport
 
 
 def export(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Name or path of the study.")],
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="The model file to write.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The file to write.",
+        ),
     ],
     format_: Annotated[
         str | None,
         typer.Option(
             "--format",
             metavar="NAME",
-            help="onnx, torch or safetensors [default: from FILE's suffix, else onnx]",
+            help=(
+                "Of a torch model: onnx, torch or safetensors; of a keras model: onnx, keras, "
+                "savedmodel, litert or safetensors [default: from FILE's suffix, else onnx]"
+            ),
         ),
     ] = None,
     trial: Annotated[
         int | None, typer.Option(metavar="N", help="Which trial [default: the best]")
     ] = None,
+    ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--ensemble",
+            help="Average the kept trials that are better together than the best; ONNX only.",
+        ),
+    ] = False,
 ) -> None:
     """Write the best model to a file.
 
@@ -48,137 +56,44 @@ def export(
 
     if trial is not None and trial < 0:
         raise UsageError(f"Expected --trial to be a trial's number, got {trial}.")
-    report = Study.open(studies.existing(study)).export(output, format=format_, trial=trial)
+    opened = Study.open(studies.existing(study))
+    if ensemble:
+        if trial is not None or format_ not in (None, "onnx"):
+            raise UsageError(
+                "Expected --ensemble without --trial, and with no format but onnx; leave out "
+                f"{'--format' if trial is None else '--trial'}."
+            )
+        made = opened.export_ensemble(output)
+        report, reference = made.export, "the mean of its members"
+    else:
+        made = None
+        report, reference = opened.export(output, format=format_, trial=trial), "the trained model"
     print(f"{printable(report.path)} ({report.format}, {format_bytes(report.bytes)})")
     print(
-        f"  agrees with the trained model on {report.agreement} of {report.images} validation "
+        f"  agrees with {reference} on {report.agreement} of {report.images} validation "
         f"images, run by {report.runtime}; logits differ by at most {report.difference:.1e}"
     )
+    if made:
+        _print_ensemble(made)
     print(f"{printable(report.card)} (model card)")
 
 
-def predict(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A file that export wrote.")],
-    images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")
-    ],
-    top: Annotated[int, typer.Option(metavar="N", help="Classes to print per image.")] = 5,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV: path,rank,class,...")] = False,
-) -> int:
-    """Classify images with an exported model."""
-    from automl_tl.errors import UsageError
-    from automl_tl.predict import open_model
+def _print_ensemble(made: EnsembleReport) -> None:
+    from automl_tl.cli import words
+    from automl_tl.cli.console import number
 
-    if top < 1:
-        raise UsageError(f"Expected --top to be at least 1, got {top}.")
-    if json and csv:
-        raise UsageError("Expected --json or --csv, got both; choose one.")
-    write = _write_json if json else _write_csv if csv else _write_text
-    with open_model(Path(model)) as predictor:
-        return OK if write(predictor.classify(images, top=top)) else WRONG_INPUT
-
-
-def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A file that export wrote.")],
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Labelled images, as `automl-tl search` takes.")
-    ],
-    split: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Only this split of DATA: train, validation or test."),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
-) -> None:
-    """Measure an exported model on labelled images."""
-    from automl_tl.cache.store import default_root
-    from automl_tl.errors import UsageError
-    from automl_tl.evaluate import evaluate as run
-    from automl_tl.plugins import get_plugins
-
-    if split not in (None, "train", "validation", "test"):
-        raise UsageError(f"Expected --split train, validation or test, got {split!r}.")
-    with counting("classifying images") as progress:
-        facts = run(
-            model,
-            data,
-            cache_directory=default_root(),
-            datasets=get_plugins().datasets,
-            split=cast("Split | None", split),
-            progress=progress,
+    metric = made.metric.replace("_", " ")
+    print(
+        f"  trials {words.members(made.members)}: validation {metric} {number(made.validation)}, "
+        f"best trial {number(made.best)}; an ensemble of any of all {made.trials} trials would "
+        f"reach {number(made.reachable)}"
+    )
+    if made.left_out:
+        numbers = ", ".join(map(str, made.left_out))
+        print(f"  left out, because members share their pixels with the best trial: {numbers}")
+    if made.test:
+        low, high = made.test["interval"]
+        print(
+            f"  test accuracy {number(made.test['accuracy'])}, 95 % interval {number(low)} to "
+            f"{number(high)}, on {made.test['n']} images that the search never saw"
         )
-    if json:
-        print_json(facts)
-    else:
-        print_evaluation(stdout(), facts)
-
-
-def print_evaluation(console: Console, facts: Mapping[str, Any]) -> None:
-    """Print the figures of ``automl_tl.evaluate.evaluate`` for people."""
-    low, high = facts["interval"]
-    console.print(
-        f"accuracy {number(facts['accuracy'])}, 95 % interval {number(low)} to {number(high)}, "
-        f"on {facts['n']} images",
-        style="bold",
-    )
-    others = ("balanced_accuracy", "macro_f1", "log_loss")
-    console.print(", ".join(f"{name.replace('_', ' ')} {number(facts[name])}" for name in others))
-    headers = ("precision", "recall", "f1", "support")
-    classes = table([("class", False), *((header, True) for header in headers)])
-    for row in facts["classes"]:
-        shares = (number(row[header], 3) for header in headers[:3])
-        classes.add_row(cell(row["name"]), *shares, cell(row["support"]))
-    console.print(classes)
-    for image in facts["broken"]:
-        text = f"left out: {cell(image['name'])}: {cell(image['reason'])}"
-        console.print(text, style="yellow", soft_wrap=True)
-    for note in facts["notes"]:
-        console.print(f"Note: {printable(note)}", style="yellow", soft_wrap=True)
-
-
-def _write_text(predictions: Iterable[Prediction]) -> int:
-    """Print an image a line; returns how many images were classified."""
-    good = 0
-    for prediction in predictions:
-        if prediction.error is not None:
-            _complain(prediction)
-            continue
-        good += 1
-        ranked = ", ".join(f"{cell(name)} {share:.1%}" for name, share in prediction.ranked)
-        print(f"{cell(prediction.path)}: {ranked}")
-    return good
-
-
-def _write_csv(predictions: Iterable[Prediction]) -> int:
-    import csv
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "rank", "class", "probability", "error"])
-    good = 0
-    for prediction in predictions:
-        if prediction.error is not None:
-            writer.writerow([prediction.path, "", "", "", prediction.error])
-            continue
-        good += 1
-        for rank, (name, share) in enumerate(prediction.ranked, 1):
-            writer.writerow([prediction.path, rank, name, f"{share:.6f}", ""])
-    return good
-
-
-def _write_json(predictions: Iterable[Prediction]) -> int:
-    found = list(predictions)
-    print_json(
-        [
-            {
-                "path": str(prediction.path),
-                "error": prediction.error,
-                "classes": [{"class": c, "probability": p} for c, p in prediction.ranked],
-            }
-            for prediction in found
-        ]
-    )
-    return sum(prediction.error is None for prediction in found)
-
-
-def _complain(prediction: Prediction) -> None:
-    print(f"Error: {cell(prediction.path)}: {cell(prediction.error)}.", file=sys.stderr)

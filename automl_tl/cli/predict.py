@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from automl_tl.cli.console import cell, counting, number, print_json, printable, stdout, table
+from automl_tl.cli.console import (
+    cell,
+    counting,
+    json_text,
+    number,
+    print_json,
+    printable,
+    say,
+    stdout,
+    table,
+)
 from automl_tl.cli.errors import OK, WRONG_INPUT
 from automl_tl.cli.features import own_weights
 
@@ -73,37 +83,84 @@ def _open(model: str, weights: str | None) -> Predictor:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A file that export wrote.")],
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Labelled images, as `automl-tl search` takes.")
+    models_and_data: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL [MODEL] DATA",
+            help=(
+                "One or two files that export wrote, then labelled images, as `automl-tl search` "
+                "takes."
+            ),
+        ),
     ],
     split: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Only this split of DATA: train, validation or test."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write everything as JSON to a file."),
+    ] = None,
 ) -> None:
-    """Measure an exported model on labelled images."""
+    """Measure an exported model on labelled images, or compare two."""
     from automl_tl.cache.store import default_root
+    from automl_tl.compare_models import compare_models
     from automl_tl.errors import UsageError
     from automl_tl.evaluate import evaluate as run
     from automl_tl.plugins import get_plugins
 
+    if len(models_and_data) not in (2, 3):
+        raise UsageError(
+            "Expected one or two models and then DATA, got "
+            f"{' '.join(models_and_data)}; try `automl-tl evaluate MODEL DATA`."
+        )
     if split not in (None, "train", "validation", "test"):
         raise UsageError(f"Expected --split train, validation or test, got {split!r}.")
+    destination = _writable(output)
     with counting("classifying images") as progress:
-        facts = run(
-            model,
-            data,
+        facts = (run if len(models_and_data) == 2 else compare_models)(
+            *models_and_data,
             cache_directory=default_root(),
             datasets=get_plugins().datasets,
             split=cast("Split | None", split),
             progress=progress,
         )
+    if destination:
+        _save(facts, destination)
     if json:
         print_json(facts)
-    else:
+    elif len(models_and_data) == 2:
         print_evaluation(stdout(), facts)
+    else:
+        print_comparison(stdout(), facts)
+
+
+def _writable(output: str | None) -> Path | None:
+    """Return where to write, before any image is classified."""
+    from automl_tl.errors import UsageError
+
+    if output is None:
+        return None
+    path = Path(output).expanduser()
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(
+            f"Expected a file to write in an existing folder, got --output {output}; choose "
+            "another."
+        )
+    return path
+
+
+def _save(facts: Mapping[str, Any], path: Path) -> None:
+    from automl_tl.errors import UsageError
+    from automl_tl.files import write_text
+
+    try:
+        write_text(path, json_text(facts) + "\n")
+    except OSError as error:
+        raise UsageError(
+            f"Expected to write {path}, but: {error.strerror or error}; choose another place."
+        ) from None
 
 
 def print_evaluation(console: Console, facts: Mapping[str, Any]) -> None:
@@ -122,11 +179,36 @@ def print_evaluation(console: Console, facts: Mapping[str, Any]) -> None:
         shares = (number(row[header], 3) for header in headers[:3])
         classes.add_row(cell(row["name"]), *shares, cell(row["support"]))
     console.print(classes)
-    for image in facts["broken"]:
-        text = f"left out: {cell(image['name'])}: {cell(image['reason'])}"
-        console.print(text, style="yellow", soft_wrap=True)
+    _print_left_out(console, facts["broken"])
     for note in facts["notes"]:
         console.print(f"Note: {printable(note)}", style="yellow", soft_wrap=True)
+
+
+def print_comparison(console: Console, facts: Mapping[str, Any]) -> None:
+    """Print what ``automl_tl.compare_models.compare_models`` found for people."""
+    models = facts["models"]
+    paths = [Path(m["model"]) for m in models]
+    short = [path.name for path in paths] if paths[0].name != paths[1].name else paths
+    names = [f"{letter}: {cell(path)}" for letter, path in zip("AB", short, strict=True)]
+    rows = table([("", False), *((name, True) for name in names)])
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss"):
+        rows.add_row(name.replace("_", " "), *(number(m[name]) for m in models))
+        if name == "accuracy":
+            ranges = (" to ".join(number(end) for end in m["interval"]) for m in models)
+            rows.add_row("  95 % interval", *ranges)
+    rows.add_row("images", *(cell(m["n"]) for m in models))
+    console.print(rows)
+    say(console, facts["sentence"], "bold")
+    _print_left_out(console, models[0]["broken"])
+    for note in dict.fromkeys(note for m in models for note in m["notes"]):
+        who = [letter for letter, m in zip("AB", models, strict=True) if note in m["notes"]]
+        say(console, f"Note on {' and '.join(who)}: {note}", "yellow")
+
+
+def _print_left_out(console: Console, broken: Iterable[Mapping[str, Any]]) -> None:
+    for image in broken:
+        text = f"left out: {cell(image['name'])}: {cell(image['reason'])}"
+        console.print(text, style="yellow", soft_wrap=True)
 
 
 def _write_text(predictions: Iterable[Prediction]) -> int:

@@ -105,7 +105,22 @@ def print_best(console: Console, summary: Mapping[str, Any]) -> None:
     for warning in summary["warnings"]:
         if warning != optimism["sentence"]:
             say(console, f"Warning: {warning}", "yellow")
+    if summary["ensemble"]:
+        say(console, _ensemble(summary))
     say(console, _reuse(summary["reuse"]))
+
+
+def _ensemble(summary: Mapping[str, Any]) -> str:
+    from automl_tl.cli import words
+    from automl_tl.cli.console import number
+
+    found = summary["ensemble"]
+    return (
+        f"An ensemble of trials {words.members(found['members'])} reaches "
+        f"{summary['metric'].replace('_', ' ')} {number(found['value'])} on validation (best trial "
+        f"{number(summary['best']['value'])}): automl-tl export {_reference(summary)} --ensemble "
+        "-o ensemble.onnx"
+    )
 
 
 def _reuse(reuse: Mapping[str, Any]) -> str:

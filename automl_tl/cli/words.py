@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +195,10 @@ def stopping(reason: str, study: Facts) -> str:
 def worker_died(event: Facts) -> str:
     """Return the sentence for a worker that died."""
     return f"worker {event.get('worker')} died: {cell(event.get('reason'))}."
+
+
+def members(found: Iterable[Mapping[str, Any]]) -> str:
+    """Return an ensemble's members: ``3, 7 x2``."""
+    return ", ".join(
+        f"{one['trial']}" + (f" x{one['draws']}" if one["draws"] > 1 else "") for one in found
+    )

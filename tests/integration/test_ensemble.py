@@ -1,0 +1,110 @@
+"""An ensemble of a real study: shown, exported as one file, and counted as a look at the test."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from automl_tl import metrics
+from automl_tl.identify import identify
+from automl_tl.study import StudyDirectory
+from tests.conftest import CLASSES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.commandline import CommandLine
+
+QUICK = ("--trials", "2", "--set", "epochs=2", "--set", "warmup_epochs=2", "--set", "depth=0")
+
+needs_keras = pytest.mark.skipif(
+    importlib.util.find_spec("automl_tl_keras") is None, reason="the Keras plugin is not installed"
+)
+BACKBONES = [
+    pytest.param(("torch/tiny",), id="torch"),
+    pytest.param(("keras/tiny", "torch/tiny"), id="both", marks=[pytest.mark.slow, needs_keras]),
+]
+
+
+def complete_each_other(folder: Path) -> None:
+    """Let each of two trials be unsure and wrong where the other one is sure and right."""
+    directory = StudyDirectory.open(folder)
+    data = directory.data()
+    labels = data.labels[data.rows("validation")]
+    right = 4 * np.eye(len(data.classes), dtype=np.float32)[labels]
+    wrong = 0.5 * np.eye(len(data.classes), dtype=np.float32)[(labels + 1) % len(data.classes)]
+    first = (np.arange(len(labels)) % 2 == 0)[:, None]
+    for number, sure in enumerate((first, ~first)):
+        np.save(directory.trial(number) / "validation_logits.npy", np.where(sure, right, wrong))
+
+
+@pytest.mark.parametrize("backbones", BACKBONES)
+def test_an_ensemble_is_shown_and_exported(
+    cli: CommandLine, photos: Path, backbones: tuple[str, ...]
+) -> None:
+    chosen = [text for backbone in backbones for text in ("--backbone", backbone)]
+    cli.run("search", str(photos), "--study", "s", *chosen, *QUICK)
+    folder = cli.folder / "studies" / "s"
+    complete_each_other(folder)
+    facts = cli.show("s")
+    assert facts["ensemble"]["value"] == 1.0
+    assert [one["weight"] for one in facts["ensemble"]["members"]] == [0.5, 0.5]
+    line = r"An ensemble of trials [01], [01] reaches accuracy 1\.0000 on validation \(best trial "
+    assert re.search(line, cli.run("show", "s"))
+    before = facts["best"]["test_evaluations"]
+
+    printed = cli.run("export", "s", "--ensemble", "-o", "both.onnx")
+    assert "agrees with the mean of its members on" in printed
+    assert "validation accuracy 1.0000" in printed and "all 2 trials would reach 1.0000" in printed
+    told = identify(cli.folder / "both.onnx").facts
+    assert (told.backbone, told.classes) == ("ensemble", tuple(CLASSES))
+    assert {one["backbone"] for one in told.extra["members"]} == set(backbones)
+    result = StudyDirectory.open(folder).result()
+    assert result is not None and result["evaluations"] == before + 1
+    assert result["ensemble"]["test"] == told.test
+
+    measured = json.loads(cli.run("evaluate", "both.onnx", str(photos), "--json"))
+    assert measured["n"] == facts["data"]["images"]
+    truth, mean = mean_on_test(folder)
+    assert told.test["accuracy"] == pytest.approx((mean.argmax(axis=1) == truth).mean())
+
+    cli.run("export", "s", "--ensemble", "-o", "again.onnx")
+    result = StudyDirectory.open(folder).result()
+    assert result is not None and result["evaluations"] == before + 1
+    assert result["test"] == facts["best"]["test"]
+    card = (cli.folder / "both.onnx.md").read_text(encoding="utf-8")
+    assert (
+        "weighted mean of those of 2 trials" in card and "Of each class on the test split" in card
+    )
+
+
+def mean_on_test(folder: Path) -> tuple[Any, Any]:
+    directory = StudyDirectory.open(folder)
+    data = directory.data()
+    logits = [np.load(directory.trial(n) / "test_logits.npy") for n in (0, 1)]
+    mean = np.mean([metrics.probabilities(one) for one in logits], axis=0)
+    return data.labels[data.rows("test")], mean
+
+
+def test_no_ensemble_is_made_where_none_helps(cli: CommandLine, photos: Path) -> None:
+    cli.run("search", str(photos), "--study", "s", "--backbone", "torch/tiny", *QUICK)
+    directory = StudyDirectory.open(cli.folder / "studies" / "s")
+    best = np.load(directory.trial(0) / "validation_logits.npy")
+    np.save(directory.trial(1) / "validation_logits.npy", best)
+    assert cli.show("s")["ensemble"] is None
+    assert "An ensemble" not in cli.run("show", "s")
+    for arguments, told in (
+        (("-o", "e.onnx"), "better than trial 0 on validation"),
+        (("-o", "e.tflite"), "Expected an ONNX file for an ensemble"),
+        (("-o", "e.onnx", "--trial", "1"), "leave out --trial"),
+        (("-o", "e.keras", "--format", "keras"), "leave out --format"),
+    ):
+        assert told in cli.run("export", "s", "--ensemble", *arguments, code=2)
+    directory.model(1).unlink()
+    assert "that of trial 0" in cli.run("export", "s", "--ensemble", "-o", "e.onnx", code=2)
+    assert not (cli.folder / "e.onnx").exists()
