@@ -11,6 +11,7 @@ from automl_tl.report import calibration, failures, trials
 from automl_tl.report.again import again
 from automl_tl.report.findings import findings
 from automl_tl.report.latency import measure
+from automl_tl.testsplit import read_logits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from automl_tl.cache.store import Store
     from automl_tl.report.images import Images
     from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.types import Split
 
     Facts = Mapping[str, Any]
 
@@ -105,8 +107,10 @@ def _logits(directory: StudyDirectory, data: StudyData, best: int | None) -> dic
     if best is None:
         return {}
     result = directory.result()
-    splits = ["validation"] + (["test"] if result and result["trial"] == best else [])
-    found = {split: failures.read_logits(directory, data, best, split) for split in splits}
+    splits: list[Split] = ["validation"]
+    if result and result["trial"] == best:
+        splits.append("test")
+    found = {split: read_logits(directory, data, best, split) for split in splits}
     return {split: logits for split, logits in found.items() if logits is not None}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from automl_tl import metrics
+from automl_tl.testsplit import read_logits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,21 +28,6 @@ VOTERS = 50
 """So many of the best trials say what they think of an image."""
 _FEW_VOTERS = 3
 _AGREED = 0.8
-
-
-def read_logits(
-    directory: StudyDirectory, data: StudyData, number: int, split: str
-) -> NDArray[np.float32] | None:
-    """Return a trial's stored logits on ``validation`` or ``test``; None when there are none."""
-    rows = data.rows("test" if split == "test" else "validation")
-    try:
-        logits = np.load(directory.trial(number) / f"{split}_logits.npy", allow_pickle=False)
-    except (OSError, ValueError):
-        return None
-    fits = logits.shape == (len(rows), len(data.classes)) and len(rows)
-    if not fits or not np.isfinite(logits).all():
-        return None
-    return np.asarray(logits, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,9 +178,14 @@ def _fetch(url: str, path: Path, file_hash: str | None) -> None:
     socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        keras.utils.get_file(
-            aside.name, url, cache_subdir=str(path.parent), file_hash=file_hash, force_download=True
-        )
+        with redirect_stdout(io.StringIO()):  # a progress bar that nobody asked for
+            keras.utils.get_file(
+                aside.name,
+                url,
+                cache_subdir=str(path.parent),
+                file_hash=file_hash,
+                force_download=True,
+            )
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
