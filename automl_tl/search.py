@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from automl_tl import metrics, storage
 from automl_tl.announce import died, study_event
+from automl_tl.baselines import Baselines
 from automl_tl.devices import gpus_for
 from automl_tl.errors import StudyError
 from automl_tl.guard import Interrupts, alone
@@ -84,6 +85,7 @@ class Search:
         self._twins = 0
         self._closing_seconds = 0.0
         self._best: tuple[int, float] | None = None
+        self._baselines: Baselines | None = None
         self._finished = 0
 
     def run(self, workers: int | None, device: str, engine: str) -> str:
@@ -129,7 +131,8 @@ class Search:
     def _open(self) -> optuna.Study:
         config = self._directory.config
         study = storage.open_optuna(self._directory.path, config.storage, config.name, config.seed)
-        storage.enqueue_baselines(study, study_space(config).baselines())
+        self._baselines = Baselines(study, study_space(config))
+        self._baselines.enqueue()
         for number, again in storage.reap(study, "its process died", exclusive=True):
             self._warn(died(number, "its process died", again))
         self._count(study)
@@ -187,6 +190,8 @@ class Search:
         elif event == "trial_finished":
             self._deaths[index] = 0
             self._trial_finished(index, message)
+            if self._baselines:
+                self._baselines.enqueue()
         elif event == "fatal":
             self._fatal = str(message["reason"])
             self._stop(self._fatal)

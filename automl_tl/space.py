@@ -10,7 +10,7 @@ from automl_tl.parameters import PARAMETERS, Choice, Domain, Fixed, Range, decod
 from automl_tl.settings import domain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import optuna
 
@@ -140,24 +140,31 @@ class Space:
             class_weights=draw("class_weights"),
         )
 
-    def baselines(self) -> list[dict[str, Any]]:
+    def probes(self) -> list[dict[str, Any]]:
         """Return the trials to begin with, as parameters to enqueue.
 
-        Every backbone is first probed with a linear head on frozen features, which costs next to
-        nothing and fills the cache, and then, if there are at most four, fine-tuned with moderate
-        values: the probe-then-tune order of Kumar et al. (2022). Of many backbones, eight are
-        probed and the sampler chooses the others. Duplicates, which a fixed parameter causes, are
-        left out.
+        Every backbone gets a linear head on frozen features, which costs next to nothing and fills
+        the cache. Of many backbones, eight are probed and the sampler chooses the others.
         """
-        found: list[dict[str, Any]] = []
         probed = self.backbones[:: -(-len(self.backbones) // _PROBED)]
-        tuned = self.backbones if len(self.backbones) <= _TUNED else ()
-        for wish, backbones in (({"depth": 0.0, "learning_rate": 1e-2}, probed), ({}, tuned)):
-            for backbone in backbones:
-                params = self._preferred(backbone, wish)
-                if params not in found:
-                    found.append(params)
-        return found
+        return _distinct(self._preferred(b, {"depth": 0.0, "learning_rate": 1e-2}) for b in probed)
+
+    def tuned(self, backbones: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the trials that follow the probes: the best four, fine-tuned with moderate values.
+
+        Probe, then tune: Kumar et al. (2022). Duplicates of probes, which a fixed parameter causes,
+        are left out.
+
+        Args:
+            backbones: Those that were probed, best first.
+        """
+        known = self.probes()
+        found = _distinct(self._preferred(backbone, {}) for backbone in backbones[:_TUNED])
+        return [params for params in found if params not in known]
+
+    def backbone(self, params: Mapping[str, Any]) -> str:
+        """Return the backbone of enqueued parameters."""
+        return str(params.get("backbone", self.backbones[0]))
 
     def _preferred(self, backbone: str, wish: Mapping[str, Any]) -> dict[str, Any]:
         params: dict[str, Any] = {"backbone": backbone} if len(self.backbones) > 1 else {}
@@ -171,6 +178,14 @@ class Space:
             key = f"{name}@{backbone}" if name in narrowed else name
             params[key] = value
         return params
+
+
+def _distinct(baselines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for params in baselines:
+        if params not in found:
+            found.append(params)
+    return found
 
 
 def _units(found: Domain, draw: Any) -> tuple[int, ...]:

@@ -291,17 +291,6 @@ def fail(study: optuna.Study, trial: FrozenTrial, facts: dict[str, Any]) -> bool
     return again
 
 
-def enqueue_baselines(study: optuna.Study, baselines: list[dict[str, Any]]) -> None:
-    """Enqueue the trials to begin with, once; a kill in between loses none."""
-    if study.user_attrs.get("baselines"):
-        return
-    known = [t.system_attrs.get("fixed_params") for t in study.get_trials(deepcopy=False)]
-    for params in baselines:
-        if params not in known:
-            study.enqueue_trial(params)
-    study.set_user_attr("baselines", True)
-
-
 def best_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     """Return the complete trials, best first; of equal ones, the earlier."""
     sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1

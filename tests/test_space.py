@@ -112,25 +112,35 @@ def test_every_draw_stays_within_its_domain() -> None:
         assert all(64 <= width <= 1024 for width in spec.head_units)
 
 
-def test_baselines_probe_every_backbone_first_and_stay_within_the_space() -> None:
+def test_every_backbone_is_probed_and_the_best_are_tuned_within_the_space() -> None:
     space = Space(BACKBONES, {"learning_rate": {"low": 1e-4, "high": 1e-3}, "batch_size": [8, 16]})
-    found = space.baselines()
+    found = [*space.probes(), *space.tuned(["b/y", "a/x"])]
     assert [(p["backbone"], p["depth"]) for p in found] == [
         ("a/x", 0.0),
         ("b/y", 0.0),
-        ("a/x", 0.375),
         ("b/y", 0.375),
+        ("a/x", 0.375),
     ]
+    assert [space.backbone(p) for p in found] == [p["backbone"] for p in found]
     assert {p["learning_rate"] for p in found} == {1e-3}
     assert {p["batch_size"] for p in found} == {8}
+
+
+def test_what_a_probe_was_is_not_tried_again() -> None:
+    fixed = Space(("a/x",), {"depth": 0.0, "learning_rate": 1e-3})
+    (probe,) = fixed.probes()
+    assert "backbone" not in probe
+    assert fixed.backbone(probe) == "a/x"
+    assert fixed.tuned(["a/x"]) == []
 
 
 def test_enqueued_baselines_come_out_as_they_went_in() -> None:
     space = Space(BACKBONES, {})
     study = optuna.create_study()
-    for params in space.baselines():
+    baselines = [*space.probes(), *space.tuned(BACKBONES)]
+    for params in baselines:
         study.enqueue_trial(params)
-    for params in space.baselines():
+    for params in baselines:
         trial = study.ask()
         spec = space.suggest(trial)
         assert (spec.backbone, spec.depth) == (params["backbone"], params["depth"])
@@ -146,7 +156,7 @@ def test_a_plugin_narrows_a_backbone_and_the_user_wins() -> None:
     assert spec.learning_rate <= 1e-4
     assert spec.epochs == 7
     assert "learning_rate@a/x" in params
-    assert space.baselines()[0]["learning_rate@a/x"] == 1e-4
+    assert space.probes()[0]["learning_rate@a/x"] == 1e-4
 
 
 def test_every_default_is_a_legal_setting() -> None:
@@ -160,7 +170,10 @@ def test_every_default_is_a_legal_setting() -> None:
             assert domain(name, default.value) == Fixed(default.value)
 
 
-def test_of_many_backbones_a_few_are_probed_and_none_is_tuned() -> None:
-    found = Space(tuple(f"a/{number:02d}" for number in range(80)), {}).baselines()
+def test_of_many_backbones_a_few_are_probed_and_fewer_tuned() -> None:
+    space = Space(tuple(f"a/{number:02d}" for number in range(80)), {})
+    found = space.probes()
     assert len(found) == 8
     assert {params["depth"] for params in found} == {0.0}
+    tuned = space.tuned([space.backbone(params) for params in reversed(found)])
+    assert [params["backbone"] for params in tuned] == ["a/70", "a/60", "a/50", "a/40"]

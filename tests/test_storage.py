@@ -133,15 +133,6 @@ def test_a_kill_while_failing_a_trial_neither_loses_nor_doubles_its_retry(tmp_pa
     assert [t.user_attrs[storage.RETRY_OF] for t in waiting] == [0]
 
 
-def test_baselines_are_enqueued_once_whatever_is_killed(tmp_path: Path) -> None:
-    study = open_study(tmp_path)
-    baselines = [{"x": 0.1}, {"x": 0.2}, {"x": 0.3}]
-    study.enqueue_trial(baselines[0])  # killed here
-    for _ in range(2):
-        storage.enqueue_baselines(study, baselines)
-    assert [t.system_attrs["fixed_params"] for t in study.trials] == baselines
-
-
 def test_a_database_with_a_study_of_that_name_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'o.db'}"
     storage.check_new(tmp_path, url, "s")

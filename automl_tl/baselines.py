@@ -1,0 +1,64 @@
+"""The trials that a search begins with: probes, and then the best of these fine-tuned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import TrialState
+
+from automl_tl.storage import best_trials
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import optuna
+
+    from automl_tl.space import Space
+
+_FIXED = "fixed_params"
+
+
+class Baselines:
+    """Enqueues the first trials of a study; a kill at any time loses and doubles none.
+
+    Args:
+        study: The Optuna study.
+        space: What it searches.
+    """
+
+    def __init__(self, study: optuna.Study, space: Space) -> None:
+        self._study = study
+        self._space = space
+        self._done = False
+
+    def enqueue(self) -> None:
+        """Enqueue the probes and, once all of them are finished, the best of them to be tuned.
+
+        Call it at the start, and whenever a trial has finished.
+        """
+        if self._done:
+            return
+        probes = self._space.probes()
+        self._once("baselines", probes)
+        ranked = self._ranked(probes)
+        if ranked is not None:
+            self._once("tuned", self._space.tuned(ranked))
+            self._done = True
+
+    def _once(self, name: str, baselines: Sequence[dict[str, Any]]) -> None:
+        if self._study.user_attrs.get(name):
+            return
+        known = [t.system_attrs.get(_FIXED) for t in self._study.get_trials(deepcopy=False)]
+        for params in baselines:
+            if params not in known:
+                self._study.enqueue_trial(params)
+        self._study.set_user_attr(name, True)
+
+    def _ranked(self, probes: Sequence[dict[str, Any]]) -> list[str] | None:
+        """Return the backbones of the probes that are complete, best first; None before that."""
+        waiting = (TrialState.WAITING, TrialState.RUNNING)
+        open_trials = self._study.get_trials(deepcopy=False, states=waiting)
+        if any(trial.system_attrs.get(_FIXED) in probes for trial in open_trials):
+            return None
+        found = [t.system_attrs.get(_FIXED, {}) for t in best_trials(self._study)]
+        return [self._space.backbone(params) for params in found if params in probes]

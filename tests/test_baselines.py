@@ -1,0 +1,57 @@
+"""The trials that a study begins with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import TrialState
+
+from automl_tl.baselines import Baselines
+from automl_tl.space import Space
+from automl_tl.storage import FACTS
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+SPACE = Space(tuple(f"a/{number}" for number in range(6)), {})
+
+
+def enqueued(study: Study) -> list[tuple[str, float]]:
+    found = [trial.system_attrs["fixed_params"] for trial in study.trials]
+    return [(params["backbone"], params["depth"]) for params in found]
+
+
+def finish(study: Study, value: float | None) -> None:
+    trial = study.ask()
+    SPACE.suggest(trial)
+    trial.set_user_attr(FACTS, {})
+    study.tell(trial, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
+
+
+def test_the_best_probes_are_tuned_once_all_are_finished() -> None:
+    study = optuna.create_study(direction="maximize")
+    baselines = Baselines(study, SPACE)
+    probes = [(backbone, 0.0) for backbone in SPACE.backbones]
+    for value in (0.5, 0.9, None, 0.7, 0.8, 0.6):
+        baselines.enqueue()
+        assert enqueued(study) == probes
+        finish(study, value)
+    tuned = [("a/1", 0.375), ("a/4", 0.375), ("a/3", 0.375), ("a/5", 0.375)]
+    for again in (baselines, baselines, Baselines(study, SPACE)):
+        again.enqueue()
+        assert enqueued(study) == probes + tuned
+
+
+def test_a_kill_loses_and_doubles_none() -> None:
+    study = optuna.create_study(direction="minimize")
+    first: dict[str, Any] = SPACE.probes()[0]
+    study.enqueue_trial(first)  # killed right after this
+    Baselines(study, SPACE).enqueue()
+    assert [trial.system_attrs["fixed_params"] for trial in study.trials] == SPACE.probes()
+    for value in range(6):
+        finish(study, float(value))
+    study.enqueue_trial(SPACE.tuned(SPACE.backbones)[0])  # and after this
+    Baselines(study, SPACE).enqueue()
+    depths = [depth for _, depth in enqueued(study)]
+    assert depths == [0.0] * 6 + [0.375] * 4
