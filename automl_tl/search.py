@@ -85,7 +85,7 @@ class Search:
         self._twins = 0
         self._closing_seconds = 0.0
         self._best: tuple[int, float] | None = None
-        self._baselines: Baselines | None = None
+        self._baselines: Baselines
         self._finished = 0
 
     def run(self, workers: int | None, device: str, engine: str) -> str:
@@ -190,8 +190,7 @@ class Search:
         elif event == "trial_finished":
             self._deaths[index] = 0
             self._trial_finished(index, message)
-            if self._baselines:
-                self._baselines.enqueue()
+            self._baselines.enqueue()
         elif event == "fatal":
             self._fatal = str(message["reason"])
             self._stop(self._fatal)

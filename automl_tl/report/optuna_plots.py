@@ -52,11 +52,12 @@ def plots(study: optuna.Study, metric: str) -> dict[str, Figure | list[Figure]]:
     missing = few if len(trials) < _FEW else None if varied else same
     ranked = varied if missing else _ranked(study, varied)
     lines = _Part(trials, study.direction, metric, LINES)
+    sliced = [name for name in ranked if name != "backbone"][:SLICES]  # it has a plot of its own
     return {
         "history": few if len(trials) < 2 else _history(part, metric),
         "importances": missing or _importances(study, ranked, metric),
         "parallel": missing or _parallel(lines, ranked[:AXES], metric),
-        "slices": [missing] if missing else [_slice(part, p, metric) for p in ranked[:SLICES]],
+        "slices": [missing] if missing else [_slice(part, name, metric) for name in sliced],
     }
 
 

@@ -82,7 +82,7 @@ def test_nothing_overflows_nothing_is_empty_nothing_is_asked(
                              plot.querySelectorAll(".plot path, .plot image, .plot .point").length])
             """
         )
-        assert len(plots) >= 15
+        assert len(plots) >= 14
         for figure, available, drawn, marks in plots:
             assert abs(available - drawn) <= 1, figure
             assert marks > 0, figure
