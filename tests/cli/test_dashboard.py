@@ -159,8 +159,10 @@ def test_a_trial_that_failed_at_once_has_a_note() -> None:
 
 def test_ctrl_c_ends_it(made: Made) -> None:
     arguments = ["dashboard", str(made.directory.path), "--no-open", "--port", "0"]
+    # What runs in the background of a shell, as a whole test run may, is started deaf to SIGINT.
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     process = subprocess.Popen(
-        [sys.executable, "-m", "automl_tl", *arguments],
+        [sys.executable, "-c", f"{hears}; from automl_tl.__main__ import main; main()", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
