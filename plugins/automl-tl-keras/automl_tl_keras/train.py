@@ -12,13 +12,13 @@ from keras import ops
 
 from automl_tl.errors import TrialError
 from automl_tl.training import loop
+from automl_tl.training.micro import MicroBatches
 from automl_tl.types import TrainFacts
 from automl_tl_keras import head as heads
 from automl_tl_keras.feed import Feed
 from automl_tl_keras.model import save_model
 from automl_tl_keras.runtime import is_out_of_memory
 from automl_tl_keras.steps import Numbers, Part, Plan, variable_names
-from automl_tl_keras.steps_micro import MicroBatches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -73,8 +73,9 @@ class KerasTrainer:
         self._sizes = heads.sizes(job.head, self._shape)
         self._arrays: dict[Any, Any] = {}
         self._labels: Any = None
-        self._micro = MicroBatches(job.batch_size)
-        self._evaluation = MicroBatches(max(_EVALUATION_BATCH, job.batch_size))
+        self._micro = MicroBatches(job.batch_size, is_out_of_memory)
+        evaluated = max(_EVALUATION_BATCH, job.batch_size)
+        self._evaluation = MicroBatches(evaluated, is_out_of_memory)
         self._snapshot: dict[str, NDArray[np.float32]] = {}
         if job.head_weights is not None:
             self._snapshot = {f"head.{name}": array for name, array in heads.start(job).items()}

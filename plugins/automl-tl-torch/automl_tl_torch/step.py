@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from automl_tl.errors import TrialError
+from automl_tl.training.micro import MicroBatches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import numpy as np
     from numpy.typing import NDArray
@@ -38,50 +38,18 @@ class Loss:
         return losses if self.weights is None else losses * self.weights[labels]
 
 
-class MicroBatches:
-    """Batches in parts that fit the device's memory; halves the parts when it runs out.
+def micro_batches(batch_size: int) -> MicroBatches:
+    """Divide batches; halves the parts when a device's memory runs out."""
+    return MicroBatches(batch_size, _out_of_memory, _release)
 
-    Args:
-        batch_size: Of a whole batch.
-    """
 
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size = batch_size
-        self.size = batch_size
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError)
 
-    def fit(self, compute: Callable[[], Tensor]) -> Tensor:
-        """Return what ``compute`` returns, calling it again with smaller parts as needed.
 
-        Raises:
-            TrialError: When one image does not fit.
-        """
-        while True:
-            try:
-                return compute()
-            except torch.OutOfMemoryError as error:
-                reason = str(error).split(". ")[0]
-            # Out of the handler, so that the traceback no longer holds the tensors.
-            if self.size == 1:
-                raise TrialError(
-                    f"out of memory even with one image at a time ({reason}); choose a smaller "
-                    "backbone or a smaller image size."
-                )
-            self.size = -(-self.size // 2)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-
-    def parts(self, positions: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Split a batch."""
-        for start in range(0, len(positions), self.size):
-            yield positions[start : start + self.size]
-
-    @property
-    def note(self) -> str | None:
-        """A sentence for a person when the parts are smaller than the batch."""
-        if self.size == self.batch_size:
-            return None
-        parts = -(-self.batch_size // self.size)
-        return f"out of memory: batch size {self.batch_size} became {parts} x {self.size}"
+def _release() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 class Step:

@@ -16,7 +16,7 @@ from automl_tl_torch import optim, precision
 from automl_tl_torch.data import Feed
 from automl_tl_torch.head import HeadModule
 from automl_tl_torch.model import save_model
-from automl_tl_torch.step import Loss, MicroBatches, Step
+from automl_tl_torch.step import Loss, Step, micro_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,8 +66,8 @@ class TorchTrainer:
         self._segments: dict[int, nn.Module] = {}
         self._arrays: dict[Any, Tensor] = {}
         self._dtype = precision.choose(device)
-        self._micro = MicroBatches(job.batch_size)
-        self._evaluation = MicroBatches(max(_EVALUATION_BATCH, job.batch_size))
+        self._micro = micro_batches(job.batch_size)
+        self._evaluation = micro_batches(max(_EVALUATION_BATCH, job.batch_size))
         self._trained: dict[str, nn.Parameter] = self._head_parameters()
         self._snapshot: dict[str, Tensor] = {}
         self._savable = job.head_weights is not None

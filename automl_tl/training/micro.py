@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from automl_tl.errors import TrialError
-from automl_tl_keras.runtime import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,11 +20,20 @@ class MicroBatches:
 
     Args:
         batch_size: Of a whole batch.
+        out_of_memory: Says whether this is what an exception means.
+        release: Called before each new try, to give unused memory back.
     """
 
-    def __init__(self, batch_size: int) -> None:
+    def __init__(
+        self,
+        batch_size: int,
+        out_of_memory: Callable[[Exception], bool],
+        release: Callable[[], None] | None = None,
+    ) -> None:
         self.batch_size = batch_size
         self.size = batch_size
+        self._out_of_memory = out_of_memory
+        self._release = release
 
     def fit(self, compute: Callable[[], T]) -> T:
         """Return what ``compute`` returns, calling it again with smaller parts as needed.
@@ -37,7 +45,7 @@ class MicroBatches:
             try:
                 return compute()
             except Exception as error:
-                if not is_out_of_memory(error):
+                if not self._out_of_memory(error):
                     raise
                 reason = str(error).split(". ")[0].splitlines()[0]
             # Out of the handler, so that the traceback no longer holds the tensors.
@@ -47,6 +55,8 @@ class MicroBatches:
                     "backbone or a smaller image size."
                 )
             self.size = -(-self.size // 2)
+            if self._release:
+                self._release()
 
     def parts(self, positions: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         """Split a batch."""
