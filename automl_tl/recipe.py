@@ -31,7 +31,7 @@ def model_facts(
         data: Of the study.
         number: Of the trial.
         facts: What the worker recorded of it: ``spec``, ``fine_tune_at``, ``layers``,
-            ``validation``.
+            ``head_scale``, ``validation``.
         test: Figures on the test split, when they were computed.
         trials: How many trials it is the best of; None when it is not the best.
     """
@@ -40,7 +40,13 @@ def model_facts(
     backbone = plugins.backbone(spec["backbone"])
     packages = plugins.backend(backbone.backend).packages
     published = backbone.pretrained if config.weights[backbone.key] != "none" else None
-    head = Head(len(data.classes), tuple(spec["head_units"]), spec["dropout"], spec["pooling"])
+    head = Head(
+        classes=len(data.classes),
+        units=tuple(spec["head_units"]),
+        dropout=spec["dropout"],
+        pooling=spec["pooling"],
+        scale=facts.get("head_scale", 1.0),
+    )
     return ModelFacts(
         backbone=backbone.key,
         image_size=spec["image_size"] or backbone.input_size,

@@ -58,6 +58,7 @@ class Outcome:
         logits: float32 ``(n_validation, classes)``.
         history: One entry an epoch.
         facts: Of the trainer.
+        head_scale: What the head multiplies its features by.
         trainer: Still holds the model.
         stopped: Why it was stopped before its last epoch; None when it was not.
         reuse: What was computed of frozen layers and what was found.
@@ -68,6 +69,7 @@ class Outcome:
     logits: NDArray[np.float32]
     history: list[dict[str, Any]]
     facts: TrainFacts
+    head_scale: float
     trainer: Trainer
     stopped: str | None
     reuse: Reuse
@@ -181,10 +183,12 @@ class TrialRunner:
             Activations(self._store, host, network, info, pixels, input_id),
         )
         self.reuse = activations.reuse = Reuse()
-        job = self._job(spec, network, info, at, planned, activations)
-        trainer = SplitTrainer(job, host)
         labels = self._data.labels[self._validation]
         progress = _Progress(labels, self._metric, activations, hooks)
+        scale = self._head_scale(planned, activations, progress)
+        head = Head(len(self._data.classes), spec.head_units, spec.dropout, spec.pooling, scale)
+        job = self._job(spec, network, info, head, at, planned, activations)
+        trainer = SplitTrainer(job, host)
         stopped = None
         try:
             facts = trainer.run(progress)
@@ -201,6 +205,7 @@ class TrialRunner:
             logits=progress.logits,
             history=progress.history,
             facts=facts,
+            head_scale=scale,
             trainer=trainer,
             stopped=stopped,
             reuse=activations.reuse,
@@ -212,11 +217,20 @@ class TrialRunner:
             return layers.at_layer(info, spec.fine_tune_at, spec.backbone)
         return layers.at_depth(info, spec.depth or 0.0)
 
+    def _head_scale(self, planned: Plan, activations: Activations, progress: _Progress) -> float:
+        """Return the scale of the head's input, 1 where its features are not stored."""
+        if planned.head.cut == 0:
+            return 1.0
+        features = activations.source(self._train, planned.head)
+        activations.ensure(features, progress)
+        return activations.scale(features)
+
     def _job(
         self,
         spec: TrialSpec,
         network: NetworkSpec,
         info: NetworkInfo,
+        head: Head,
         at: int,
         planned: Plan,
         activations: Activations,
@@ -236,7 +250,7 @@ class TrialRunner:
         return TrainJob(
             network=network,
             info=info,
-            head=Head(len(self._data.classes), spec.head_units, spec.dropout, spec.pooling),
+            head=head,
             fine_tune_at=at,
             warmup=PhaseSpec(
                 spec.warmup_epochs + (spec.epochs if frozen else 0), spec.learning_rate

@@ -137,12 +137,15 @@ class Head:
         units: Widths of the hidden layers.
         dropout: Rate before the classifier and after each hidden layer.
         pooling: Of a spatial map.
+        scale: What the pooled features are multiplied by, a constant: their root mean square is
+            then 1, and a learning rate means the same on every backbone.
     """
 
     classes: int
     units: tuple[int, ...] = ()
     dropout: float = 0.0
     pooling: Pooling = "avg"
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

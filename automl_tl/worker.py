@@ -258,6 +258,7 @@ class Worker:
             trainable_variables=outcome.facts.trainable_variables,
             device=outcome.facts.device,
             precision=outcome.facts.precision,
+            head_scale=outcome.head_scale,
             notes=list(outcome.facts.notes),
             stopped=outcome.stopped,
             validation=dict(outcome.validation),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl_tl import augment
 from automl_tl.planner import Tap
+from automl_tl.training.scale import feature_scale
 from automl_tl.types import Source
 
 if TYPE_CHECKING:
@@ -141,6 +142,11 @@ class Activations:
                 "seconds": round(time.monotonic() - started, 3),
             }
         )
+
+    def scale(self, source: Source) -> float:
+        """Return the ``feature_scale`` of a promise at the last cut that was kept."""
+        key = self._promises[source.path].key
+        return float(self._store.remember("scales", key, lambda: feature_scale(source)))
 
     def below(self, rows: NDArray[np.int64], tap: Tap, view: View | None = None) -> Source:
         """Return the deepest stored array that the values at a tap can be computed from."""

@@ -86,16 +86,17 @@ class HeadTrainer:
     def _open(self, source: Source) -> _Features:
         key = id(source)
         if key not in self._features:
-            self._features[key] = _Features(source)
+            self._features[key] = _Features(source, self._job.head.scale)
         return self._features[key]
 
 
 class _Features:
-    """Stored features: in memory when they fit, else read as they are used."""
+    """Stored features times a scale: in memory when they fit, else read as they are used."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, scale: float) -> None:
         self.rows = Rows(source)
-        self._array = self.rows.chunk(0, len(self.rows)) if self.rows.fits else None
+        self._scale = np.float32(scale)
+        self._array = self.rows.chunk(0, len(self.rows)) * self._scale if self.rows.fits else None
 
     def batches(
         self, order: NDArray[np.int64], batch_size: int
@@ -103,7 +104,7 @@ class _Features:
         """Yield positions and features of each batch."""
         if self._array is None:
             for positions in self.rows.batches(order, batch_size):
-                yield positions, self.rows.take(positions)
+                yield positions, self.rows.take(positions) * self._scale
             return
         whole = self._array[order] if self._array.nbytes <= _GATHERED else None
         for start in range(0, len(order), batch_size):

@@ -10,6 +10,7 @@ import pytest
 from automl_tl.errors import FinishTraining, UsageError
 from automl_tl.training.head_trainer import LARGEST, HeadTrainer, fits
 from automl_tl.training.heads import HeadStack, parameters
+from automl_tl.training.scale import feature_scale
 from automl_tl.types import (
     Cut,
     Head,
@@ -59,7 +60,7 @@ def job(tmp_path):
     return TrainJob(
         network=NetworkSpec("x/y", 8, None, "random:0"),
         info=info,
-        head=Head(CLASSES, (7,), 0.3),
+        head=Head(CLASSES, (7,), 0.3, scale=0.6),
         fine_tune_at=1,
         warmup=PhaseSpec(4, 1e-2),
         fine_tuning=PhaseSpec(0, 1e-3),
@@ -122,6 +123,30 @@ def test_stopped_by_its_owner_it_keeps_the_last_reported_epoch(job):
         stopped.run(Recorder(stop_after=2))
     for found, expected in zip(stopped.weights, train(short)[0].weights, strict=True):
         assert np.array_equal(found, expected)
+
+
+def test_features_are_scaled_to_a_root_mean_square_of_one(job, tmp_path, monkeypatch):
+    rows = np.load(job.head_train.path)[job.head_train.rows]
+    scale = feature_scale(job.head_train)
+    assert np.sqrt(np.square(rows * scale).mean()) == pytest.approx(1, abs=5e-3)
+    monkeypatch.setattr("automl_tl.training.scale._CHUNK", 64)
+    assert feature_scale(job.head_train) == scale == float(f"{scale:.3g}")
+    np.save(tmp_path / "dead.npy", np.zeros((4, 3), np.float32))
+    assert feature_scale(Source(tmp_path / "dead.npy", 1, "avg")) == 1
+
+
+def test_scaled_features_and_a_scale_train_to_the_same_numbers(job, tmp_path):
+    expected = train(job)[1]
+    np.save(tmp_path / "scaled.npy", np.load(job.head_train.path) * np.float32(job.head.scale))
+    found = train(
+        dataclasses.replace(
+            job,
+            head=dataclasses.replace(job.head, scale=1.0),
+            head_train=dataclasses.replace(job.head_train, path=tmp_path / "scaled.npy"),
+            head_validation=dataclasses.replace(job.head_validation, path=tmp_path / "scaled.npy"),
+        )
+    )[1]
+    assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -88,6 +88,7 @@ def layers(head: Head, output_shape: Sequence[int]) -> list[keras.Layer]:
     from keras import layers as kinds
 
     found = _pooling(head.pooling, output_shape)
+    found.append(kinds.Rescaling(head.scale, dtype="float32", name="scale"))
     for index, units in enumerate(head.units):
         found.append(kinds.Dense(units, activation="relu", dtype="float32", name=f"dense_{index}"))
         found.append(kinds.Dropout(head.dropout, dtype="float32", name=f"dropout_{index}"))

@@ -44,12 +44,14 @@ class Numbers:
 
     Attributes:
         weight_decay: Decoupled for ``adamw``, L2 otherwise.
+        scale: What pooled features are multiplied by.
         dropout: Rate of the head's.
         smoothing: Of the labels.
         class_weights: float32 ``(classes,)``.
     """
 
     weight_decay: float
+    scale: float
     dropout: float
     smoothing: float
     class_weights: NDArray[np.float32]

@@ -54,7 +54,8 @@ class JaxStepper:
     def begin(self, plan: Plan, numbers: Numbers) -> None:
         """Choose what trains, with a new optimizer; the head stays as it is."""
         self._plan, self._steps, self._tuned = plan, 0, {}
-        self._numbers = numbers.dropout, numbers.smoothing, jnp.asarray(numbers.class_weights)
+        weights = jnp.asarray(numbers.class_weights)
+        self._numbers = numbers.scale, numbers.dropout, numbers.smoothing, weights
         if plan.network is not None:
             plan.network.freeze(plan.fine_tune_at)
             tuned = plan.network.trainable(plan.fine_tune_at)
@@ -108,7 +109,7 @@ class JaxStepper:
     def logits(self, x: Any) -> NDArray[np.float32]:
         """Apply the head without dropout."""
         head = list(self._head.values())
-        return np.array(graph.logits(self._plan.pooling, head, jnp.asarray(x)))
+        return np.array(graph.logits(self._plan.pooling, head, jnp.asarray(x), self._numbers[0]))
 
     def values(self) -> dict[str, NDArray[np.float32]]:
         """Copy what trains."""

@@ -34,7 +34,7 @@ def forward(segment: keras.Model) -> Any:
 def gradients(segment: keras.Model, tuned: list[keras.Variable], pooling: str) -> Any:
     """Compile the gradients of a head and a segment below it, which has random states.
 
-    Of ``(values, fixed, x, labels, key, scale, dropout, smoothing, class_weights)``, where
+    Of ``(values, fixed, x, labels, key, share, scale, dropout, smoothing, class_weights)``, where
     ``values`` are the head's and those of ``tuned``, and ``fixed`` those of ``others``. Returns the
     sum of the losses, the random states afterwards, and the gradients.
     """
@@ -66,7 +66,7 @@ def others(segment: keras.Model, tuned: Iterable[keras.Variable]) -> list[keras.
 def head_gradients(pooling: str, *arguments: Any) -> tuple[Any, Values]:
     """Return the sum of the losses and the gradients of a head alone.
 
-    Of ``(values, x, labels, key, scale, dropout, smoothing, class_weights)``.
+    Of ``(values, x, labels, key, share, scale, dropout, smoothing, class_weights)``.
     """
     loss = jax.value_and_grad(partial(_loss, pooling), has_aux=True)
     (_, total), found = loss(*arguments)
@@ -74,9 +74,9 @@ def head_gradients(pooling: str, *arguments: Any) -> tuple[Any, Values]:
 
 
 @partial(jax.jit, static_argnums=0)
-def logits(pooling: str, values: Values, x: Any) -> Any:
+def logits(pooling: str, values: Values, x: Any, scale: Any) -> Any:
     """Apply a head without dropout."""
-    return _head(pooling, values, x, lambda x, _: x)
+    return _head(pooling, values, x, scale, lambda x, _: x)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -96,6 +96,7 @@ def _loss(
     x: Any,
     labels: Any,
     key: Any,
+    share: Any,
     scale: Any,
     dropout: Any,
     smoothing: Any,
@@ -107,16 +108,16 @@ def _loss(
         kept = jax.random.uniform(keys[index], x.shape) >= dropout
         return jnp.where(kept, x / (1 - dropout), 0.0)
 
-    found = _head(pooling, head, x, drop)
+    found = _head(pooling, head, x, scale, drop)
     classes = found.shape[1]
     targets = jax.nn.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
     losses = -(targets * jax.nn.log_softmax(found)).sum(1)
     total = (losses * class_weights[labels]).sum()
-    return total * scale, total
+    return total * share, total
 
 
-def _head(pooling: str, values: Values, x: Any, drop: Callable[[Any, int], Any]) -> Any:
-    x = _pool(pooling, x)
+def _head(pooling: str, values: Values, x: Any, scale: Any, drop: Callable[[Any, int], Any]) -> Any:
+    x = _pool(pooling, x) * scale
     for index, (kernel, bias) in enumerate(zip(values[:-2:2], values[1:-2:2], strict=True)):
         x = drop(jax.nn.relu(x @ kernel + bias), index)
     if len(values) == 2:

@@ -136,7 +136,7 @@ class TensorFlowStepper:
             ("logits", pooling, len(self._names), x.shape.rank),
             lambda: graph.logits(self._variables(), pooling, x.shape.rank),
         )
-        found: NDArray[np.float32] = function(x).numpy()
+        found: NDArray[np.float32] = function(x, self._current().numbers[0]).numpy()
         return found
 
     def values(self) -> dict[str, NDArray[np.float32]]:
@@ -202,6 +202,7 @@ class _Phase:
         self.variables = variables
         self.owned = owned
         self.numbers = (
+            np.float32(numbers.scale),
             np.float32(numbers.dropout),
             np.float32(numbers.smoothing),
             numbers.class_weights,

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from automl_tl.types import Pooling
 
 Loss: TypeAlias = Callable[..., Any]
-"""Of ``(x, labels, seeds, dropout, smoothing, class_weights)``: the sum over the images."""
+"""Of ``(x, labels, seeds, scale, dropout, smoothing, class_weights)``: the sum over the images."""
 
 _F, _I = tf.float32, tf.int64
 _SEEDS = tf.TensorSpec((2,), tf.int32)
-_NUMBERS = (tf.TensorSpec((), _F), tf.TensorSpec((), _F), tf.TensorSpec((None,), _F))
-"""Dropout rate, label smoothing and the weights of classes."""
+_NUMBER = tf.TensorSpec((), _F)
+_NUMBERS = (_NUMBER, _NUMBER, _NUMBER, tf.TensorSpec((None,), _F))
+"""Scale of the features, dropout rate, label smoothing and the weights of classes."""
 _CONSTANTS = tf.TensorSpec((None, 3), _F)
 _DECAY = tf.TensorSpec((None,), _F)
 
@@ -56,10 +57,10 @@ def loss(head: Sequence[tf.Variable], pooling: Pooling, segment: keras.Model | N
     """Make the loss of a head, on top of a segment if there is one."""
 
     def compute(x: Any, labels: Any, seeds: Any, *numbers: Any) -> Any:
-        dropout, smoothing, class_weights = numbers
+        scale, dropout, smoothing, class_weights = numbers
         if segment is not None:
             x = segment(x, training=True)
-        found = _head(head, pooling, x, lambda x, index: _dropout(x, index, dropout, seeds))
+        found = _head(head, pooling, x, scale, lambda x, index: _dropout(x, index, dropout, seeds))
         classes = tf.shape(found)[1]
         targets = tf.one_hot(labels, classes) * (1 - smoothing)
         targets += smoothing / tf.cast(classes, _F)
@@ -70,8 +71,10 @@ def loss(head: Sequence[tf.Variable], pooling: Pooling, segment: keras.Model | N
 
 
 def logits(head: Sequence[tf.Variable], pooling: Pooling, rank: int) -> Any:
-    """Compile a head without dropout; of features with an axis for the images."""
-    return _compile(lambda x: _head(head, pooling, x, lambda x, _: x), _features(rank))
+    """Compile ``(x, scale)``: a head without dropout, of features with an axis for the images."""
+    return _compile(
+        lambda x, scale: _head(head, pooling, x, scale, lambda x, _: x), _features(rank), _NUMBER
+    )
 
 
 def forward(segment: keras.Model, x: Any) -> Any:
@@ -83,7 +86,7 @@ def forward(segment: keras.Model, x: Any) -> Any:
 
 
 def gradients(loss: Loss, variables: Sequence[tf.Variable], x: Any) -> Any:
-    """Compile ``(x, labels, scale, seeds, *numbers)`` to the loss and the gradients of its scale.
+    """Compile ``(x, labels, share, seeds, *numbers)`` to the loss and the gradients of its share.
 
     Args:
         loss: Sum over images.
@@ -92,8 +95,8 @@ def gradients(loss: Loss, variables: Sequence[tf.Variable], x: Any) -> Any:
     """
     spec = tf.TensorSpec((None, *x.shape[1:]), x.dtype)
     return _compile(
-        lambda x, labels, scale, *rest: _gradients(loss, variables, scale, x, labels, *rest),
-        *(spec, tf.TensorSpec((None,), _I), tf.TensorSpec((), _F), _SEEDS, *_NUMBERS),
+        lambda x, labels, share, *rest: _gradients(loss, variables, share, x, labels, *rest),
+        *(spec, tf.TensorSpec((None,), _I), _NUMBER, _SEEDS, *_NUMBERS),
     )
 
 
@@ -129,10 +132,10 @@ def sweep(loss: Loss, trained: Trained, rank: int) -> Any:
     ) -> Any:
         def step(number: Any, total: Any) -> Any:
             rows = order[number * size : (number + 1) * size]
-            scale = 1 / tf.cast(tf.size(rows), _F)
+            share = 1 / tf.cast(tf.size(rows), _F)
             keys = tf.stack([seeds[0], seeds[1] + tf.cast(number, tf.int32)])
             batch = tf.gather(x, rows), tf.gather(labels, rows)
-            value, found = _gradients(loss, trained.variables, scale, *batch, keys, *numbers)
+            value, found = _gradients(loss, trained.variables, share, *batch, keys, *numbers)
             with tf.control_dependencies(_update(trained, found, constants[number], decay)):
                 return number + 1, total + value
 
@@ -167,9 +170,13 @@ def _features(rank: int) -> tf.TensorSpec:
 
 
 def _head(
-    variables: Sequence[tf.Variable], pooling: Pooling, x: Any, dropout: Callable[[Any, int], Any]
+    variables: Sequence[tf.Variable],
+    pooling: Pooling,
+    x: Any,
+    scale: Any,
+    dropout: Callable[[Any, int], Any],
 ) -> Any:
-    x = _pool(tf.cast(x, _F), pooling)
+    x = _pool(tf.cast(x, _F), pooling) * scale
     hidden = len(variables) // 2 - 1
     for index in range(hidden):
         x = tf.nn.relu(tf.matmul(x, variables[2 * index]) + variables[2 * index + 1])
@@ -199,12 +206,12 @@ def _dropout(x: Any, index: int, rate: Any, seeds: Any) -> Any:
 
 
 def _gradients(
-    loss: Loss, variables: Sequence[tf.Variable], scale: Any, *arguments: Any
+    loss: Loss, variables: Sequence[tf.Variable], share: Any, *arguments: Any
 ) -> tuple[Any, list[Any]]:
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(variables)
         total = loss(*arguments)
-        scaled = total * scale
+        scaled = total * share
     return total, tape.gradient(scaled, variables, unconnected_gradients="zero")
 
 

@@ -136,7 +136,7 @@ class TorchStepper:
         return total
 
     def _apply(self, x: Tensor, dropout: float) -> Tensor:
-        x = _pool(x.float(), self._plan.pooling)
+        x = _pool(x.float(), self._plan.pooling) * self._numbers.scale
         tensors = list(self._head.values())
         for kernel, bias in zip(tensors[:-2:2], tensors[1:-2:2], strict=True):
             x = self._drop(F.relu(x @ kernel + bias), dropout)

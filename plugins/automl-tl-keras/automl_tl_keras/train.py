@@ -18,7 +18,7 @@ from automl_tl_keras import head as heads
 from automl_tl_keras.feed import Feed
 from automl_tl_keras.model import save_model
 from automl_tl_keras.runtime import is_out_of_memory
-from automl_tl_keras.steps import Numbers, Part, Plan, variable_names
+from automl_tl_keras.steps import Numbers, Part, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -78,9 +78,7 @@ class KerasTrainer:
         self._evaluation = MicroBatches(evaluated, is_out_of_memory)
         self._snapshot: dict[str, NDArray[np.float32]] = {}
         if job.head_weights is not None:
-            self._snapshot = {f"head.{name}": array for name, array in heads.start(job).items()}
-        if job.head_weights is not None:
-            self._snapshot = {f"head.{name}": value for name, value in self._start().items()}
+            self._snapshot = {f"head.{name}": value for name, value in heads.start(job).items()}
         self._hold = True
         self._tunes = False
         self._call = _FIRST_CALL
@@ -93,7 +91,7 @@ class KerasTrainer:
         """
         job = self.job
         try:
-            self._stepper.load(self._start())
+            self._stepper.load(heads.start(job))
             self._labels = self._stepper.place(job.train_labels)
             loop.train(job, self, progress)
         except Exception as error:
@@ -148,7 +146,9 @@ class KerasTrainer:
         weights = job.class_weights
         if weights is None:
             weights = np.ones(job.head.classes, np.float32)
-        numbers = Numbers(job.weight_decay, job.head.dropout, job.label_smoothing, weights)
+        numbers = Numbers(
+            job.weight_decay, job.head.scale, job.head.dropout, job.label_smoothing, weights
+        )
         self._tunes = stage.fine_tune_at < self._layers
         network = self._built() if self._tunes else None
         plan = Plan(job.optimizer, job.head.pooling, network, stage.fine_tune_at)
@@ -183,14 +183,6 @@ class KerasTrainer:
     def remember(self) -> None:
         """Copy what was trained; see ``Steps``."""
         self._snapshot |= self._stepper.values()
-
-    def _start(self) -> dict[str, NDArray[np.float32]]:
-        """Return what the head starts from, by the names of its variables."""
-        job = self.job
-        if job.head_weights is None:
-            return heads.draw(job.head, self._shape, job.seed)
-        names = variable_names(len(job.head.units))
-        return dict(zip(names, job.head_weights, strict=True))
 
     def _sweeps(self, features: Any, epoch: Epoch) -> Iterator[tuple[int, float | None]]:
         """Train the head alone on resident features, many steps a call."""

@@ -42,6 +42,7 @@ class HeadModule(nn.Module):
     ) -> None:
         super().__init__()
         self.pooling = head.pooling
+        self.scale = head.scale
         width = head_inputs(head, output_shape)
         layers: list[nn.Module] = []
         for units in head.units:
@@ -62,7 +63,7 @@ class HeadModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, C, H, W)``, ``(N, D)`` or pooled features to float32 ``(N, classes)``."""
-        logits: Tensor = self.layers(pool(x.float(), self.pooling))
+        logits: Tensor = self.layers(pool(x.float(), self.pooling) * self.scale)
         return logits
 
 

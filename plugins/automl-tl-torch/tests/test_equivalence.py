@@ -92,13 +92,14 @@ def test_stored_views_stand_for_augmented_pixels(workshop, name):
     shop = workshop(name, 32)
     cut = shop.cut(0.6)
     views = [View(0.8, seed=3, index=index) for index in range(2)]
+    changes = {"warmup": PhaseSpec(2, 1e-3), "fine_tuning": PhaseSpec(3, 1e-4)}
     jobs = []
     for stored in (cut, 0):
         sources = [shop.train_and_validation(stored, view=view) for view in views]
         job = shop.tuning(
             stored,
             cut,
-            fine_tuning=PhaseSpec(3, 1e-3),
+            **changes,
             tune_train=tuple(train for train, _ in sources),
             tune_validation=sources[0][1],
         )
@@ -106,7 +107,7 @@ def test_stored_views_stand_for_augmented_pixels(workshop, name):
     _, _, found = shop.train(jobs[0])
     _, _, expected = shop.train(jobs[1])
     assert_same(found.logits, expected.logits)
-    _, _, plain = shop.train(shop.tuning(0, cut, fine_tuning=PhaseSpec(3, 1e-3)))
+    _, _, plain = shop.train(shop.tuning(0, cut, **changes))
     assert np.abs(plain.logits[-1] - expected.logits[-1]).max() > 10 * TOLERANCE
 
 

@@ -33,7 +33,7 @@ SLOW = [
 def model_of(shop, head=None):
     network = shop.backend._build(shop.spec).copy()
     network.eval()
-    head = head or Head(shop.classes, units=(16,), dropout=0.3)
+    head = head or Head(shop.classes, units=(16,), dropout=0.3, scale=0.6)
     module = HeadModule(head, shop.info.cuts[-1].shape, seed=3)
     return TorchModel(Classifier(network, module).eval(), shop.spec.image_size, CPU, set())
 

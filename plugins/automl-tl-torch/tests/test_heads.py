@@ -20,7 +20,7 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("units", [(), (16,), (16, 8)])
 def test_without_dropout_they_agree(workshop, recorder, optimizer, units):
     shop = workshop()
-    head = Head(shop.classes, units)
+    head = Head(shop.classes, units, scale=0.6)
     job = shop.job(head=head, optimizer=optimizer, warmup=PhaseSpec(3, 3e-3), weight_decay=1e-2)
     _, facts, expected = shop.train(job)
     found = recorder()

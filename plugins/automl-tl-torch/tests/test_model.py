@@ -79,7 +79,7 @@ def test_pixels_of_another_size_or_type(trained):
 def test_flatten_and_hidden_layers_come_back(workshop, tmp_path):
     shop = workshop()
     train, validation = shop.train_and_validation(shop.end)
-    head = Head(shop.classes, units=(6, 5), pooling="flatten")
+    head = Head(shop.classes, units=(6, 5), pooling="flatten", scale=0.6)
     job = shop.job(head=head, head_train=train, head_validation=validation)
     trainer, _, seen = shop.train(job)
     trainer.save(tmp_path / "m.safetensors", shop.facts(job).metadata())

@@ -77,7 +77,7 @@ def main(name: str, out: Path, wanted: dict[str, Any]) -> None:
                 job = TrainJob(
                     network=spec,
                     info=info,
-                    head=Head(10, (24,), wanted["dropout"], "flatten"),
+                    head=Head(10, (24,), wanted["dropout"], "flatten", 0.6),
                     fine_tune_at=0,
                     warmup=PhaseSpec(wanted["epochs"][0], 1e-3),
                     fine_tuning=PhaseSpec(wanted["epochs"][1], 1e-4),

@@ -134,7 +134,7 @@ class Workshop:
         job = TrainJob(
             network=self.spec,
             info=self.info,
-            head=Head(self.classes, units=(16,), dropout=0.3),
+            head=Head(self.classes, units=(16,), dropout=0.3, scale=0.6),
             fine_tune_at=self.end,
             warmup=PhaseSpec(2, 1e-2),
             fine_tuning=PhaseSpec(0, 1e-3),

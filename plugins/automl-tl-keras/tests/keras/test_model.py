@@ -27,7 +27,7 @@ def trained(workshop, tmp_path_factory):
     shop = workshop()
     cut = shop.cut(0.6)
     train, validation = shop.train_and_validation(shop.end)
-    head = Head(shop.classes, units=(6, 5), pooling="flatten")
+    head = Head(shop.classes, units=(6, 5), pooling="flatten", scale=0.6)
     job = shop.tuning(cut, cut, head=head, head_train=train, head_validation=validation)
     trainer, _, seen = shop.train(job)
     folder = tmp_path_factory.mktemp("model")

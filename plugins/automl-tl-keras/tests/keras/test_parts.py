@@ -75,7 +75,7 @@ def test_optimizers_follow_the_other_framework(name, sweep):
     expected, losses = reference(name, weights, x, labels, rates, 0.1, 0.2, class_weights)
     stepper = create()
     stepper.load(weights)
-    stepper.begin(Plan(name, "avg"), Numbers(0.1, 0.0, 0.2, class_weights))
+    stepper.begin(Plan(name, "avg"), Numbers(0.1, 1.0, 0.0, 0.2, class_weights))
     stepper.seed(0)
     placed, order = stepper.place(x), np.tile(np.arange(12), STEPS)
     if sweep:
@@ -100,7 +100,7 @@ def test_weight_decay_spares_biases():
     weights = {name: value + 1 for name, value in weights.items()}
     stepper = create()
     stepper.load(weights)
-    stepper.begin(Plan("adamw", "avg"), Numbers(0.5, 0.0, 0.0, np.zeros(3, np.float32)))
+    stepper.begin(Plan("adamw", "avg"), Numbers(0.5, 1.0, 0.0, 0.0, np.zeros(3, np.float32)))
     stepper.seed(0)
     stepper.step(0, [Part(np.ones((2, 4), np.float32), np.array([0, 1]))], 0.1)
     for name, value in stepper.values().items():
@@ -117,7 +117,7 @@ def test_dropout_is_keyed_by_epoch_and_step_and_keeps_the_mean():
     def means(seed):
         """Mean of the ones that dropout lets through, step by step, from the loss."""
         stepper.load({name: value.astype(np.float32) for name, value in head.items()})
-        stepper.begin(Plan("sgd", "avg"), Numbers(0.0, 0.25, 0.0, np.ones(2, np.float32)))
+        stepper.begin(Plan("sgd", "avg"), Numbers(0.0, 1.0, 0.25, 0.0, np.ones(2, np.float32)))
         stepper.seed(seed)
         losses = np.array([float(stepper.step(0, [part], 1e-12)) for _ in range(3)])
         return -np.log(np.expm1(losses))
@@ -150,7 +150,7 @@ def test_a_head_that_flattens_is_the_function_of_the_other_framework():
 @pytest.mark.parametrize("pooling", ["avg", "max", "flatten"])
 @pytest.mark.parametrize("units", [(), (6,), (6, 5)])
 def test_the_layers_of_a_head_compute_what_was_trained(pooling, units):
-    head, shape = Head(3, units=units, dropout=0.5, pooling=pooling), (2, 3, 4)
+    head, shape = Head(3, units=units, dropout=0.5, pooling=pooling, scale=0.6), (2, 3, 4)
     weights = heads.draw(head, shape, seed=1)
     assert {name: value.size for name, value in weights.items()} == heads.sizes(head, shape)
     x = np.random.default_rng(0).normal(size=(5, *shape)).astype(np.float32)
@@ -162,7 +162,7 @@ def test_the_layers_of_a_head_compute_what_was_trained(pooling, units):
             layer.bias.assign(weights[f"{layer.name}/bias"])
     stepper = create()
     stepper.load(weights)
-    stepper.begin(Plan("sgd", pooling), Numbers(0.0, 0.5, 0.0, np.ones(3, np.float32)))
+    stepper.begin(Plan("sgd", pooling), Numbers(0.0, 0.6, 0.5, 0.0, np.ones(3, np.float32)))
     expected = keras.ops.convert_to_numpy(model(x, training=False))
     np.testing.assert_allclose(stepper.logits(x), expected, rtol=1e-5, atol=1e-6)
 
@@ -171,8 +171,9 @@ def test_the_head_has_dropout_before_the_classifier_or_after_each_hidden_layer()
     def kinds(head):
         return [type(layer).__name__ for layer in heads.layers(head, (4,))]
 
-    assert kinds(Head(3, dropout=0.5)) == ["Dropout", "Dense"]
-    assert kinds(Head(3, units=(8, 6), dropout=0.5)) == ["Dense", "Dropout"] * 2 + ["Dense"]
+    assert kinds(Head(3, dropout=0.5)) == ["Rescaling", "Dropout", "Dense"]
+    hidden = ["Dense", "Dropout"] * 2
+    assert kinds(Head(3, units=(8, 6), dropout=0.5)) == ["Rescaling", *hidden, "Dense"]
 
 
 def test_a_bounded_number_is_kept():
