@@ -1,0 +1,133 @@
+"""What only a CUDA device shows: precision, memory, and agreement with the CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from automl_tl.augment import draw
+from automl_tl.types import Head, PhaseSpec, View
+from automl_tl_torch import augment, precision
+from automl_tl_torch.backend import TorchBackend
+
+pytestmark = pytest.mark.gpu
+
+MIXED = 5e-2
+"""Of the largest logit: bfloat16 rounds at 3.9e-3, and roundings add up over layers and steps."""
+MILD = {"warmup": PhaseSpec(2, 1e-3), "fine_tuning": PhaseSpec(3, 1e-4)}
+
+
+@pytest.fixture
+def on_cuda(workshop):
+    def make(*arguments, **options):
+        shop = workshop(*arguments, **options)
+        assert shop.backend.configure("cuda:0", 0) == "cuda:0"
+        return shop
+
+    return make
+
+
+def close(found, expected, share):
+    assert np.isfinite(found).all()
+    assert np.abs(found - expected).max() <= share * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", ["tiny", "mobilenet_v2", "vit_b_16"])
+def test_training_agrees_with_the_cpu(workshop, name):
+    shop = workshop(name, 24 if name == "tiny" else 64 if name == "mobilenet_v2" else 224)
+    job = shop.tuning(shop.cut(0.6), shop.cut(0.6), head=Head(3), **MILD)
+    _, facts, expected = shop.train(job)
+    assert (facts.device, facts.precision) == ("cpu", "float32")
+    shop.backend.configure("cuda:0", 0)
+    _, facts, found = shop.train(job)
+    assert facts.device == "cuda:0"
+    assert facts.precision == "bfloat16" or torch.cuda.get_device_capability() < (8, 0)
+    close(found.logits, expected.logits, MIXED)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "swin_t"])
+def test_stored_activations_and_pixels_agree(on_cuda, name):
+    shop = on_cuda(name, 64)
+    cut = shop.cut(0.6)
+    _, _, found = shop.train(shop.tuning(cut, cut, head=Head(3), **MILD))
+    _, _, expected = shop.train(shop.tuning(0, cut, head=Head(3), **MILD))
+    close(found.logits, expected.logits, MIXED)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
+def test_every_optimizer_learns_in_mixed_precision(on_cuda, optimizer):
+    shop = on_cuda("mobilenet_v2", 32)
+    cut = shop.cut(0.6)
+    job = shop.tuning(cut, cut, optimizer=optimizer, fine_tuning=PhaseSpec(6, 3e-4))
+    _, facts, recorder = shop.train(job)
+    assert np.isfinite(recorder.logits).all()
+    tuned = [one.train_loss for one in recorder.reports if one.phase == "fine-tuning"]
+    assert tuned[-1] < tuned[0]
+    assert not facts.notes
+
+
+def test_old_devices_train_in_float16_with_a_scaled_loss(on_cuda, monkeypatch):
+    monkeypatch.setattr(precision, "choose", lambda device: torch.float16)
+    shop = on_cuda("mobilenet_v2", 32)
+    cut = shop.cut(0.6)
+    _, facts, recorder = shop.train(shop.tuning(cut, cut, fine_tuning=PhaseSpec(6, 3e-4)))
+    assert facts.precision == "float16"
+    tuned = [one.train_loss for one in recorder.reports if one.phase == "fine-tuning"]
+    assert tuned[-1] < tuned[0]
+
+
+def test_a_full_device_halves_the_batch(on_cuda):
+    shop = on_cuda("mobilenet_v2", 224, images=72)
+    job = shop.tuning(0, 0, head=Head(3), batch_size=48, **MILD)
+    _, facts, expected = shop.train(job)
+    assert not facts.notes
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(2.0 * 2**30 / total)
+    try:
+        _, facts, found = shop.train(job)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert any("out of memory: batch size 48 became" in note for note in facts.notes), facts.notes
+    close(found.logits, expected.logits, MIXED)
+
+
+def test_arrays_on_the_device_and_from_disk_train_to_the_same_numbers(on_cuda, monkeypatch):
+    shop = on_cuda("mobilenet_v2", 64)
+    cut = shop.cut(0.6)
+    job = shop.tuning(cut, cut, head=Head(3), **MILD)
+    _, _, resident = shop.train(job)
+    monkeypatch.setattr("automl_tl_torch.data.Feed._resident", lambda self, store: None)
+    _, _, streamed = shop.train(job)
+    close(streamed.logits, resident.logits, 1e-2)
+
+
+def test_views_are_drawn_on_the_device_as_on_the_cpu(on_cuda):
+    shop = on_cuda("mobilenet_v2", 64)
+    parameters = draw(View(1.0, seed=1, index=0), len(shop.pixels))
+    expected = augment.apply(torch.from_numpy(shop.pixels), parameters)
+    found = augment.apply(torch.from_numpy(shop.pixels).cuda(), parameters).cpu()
+    assert (found - expected).abs().max() < 0.5
+
+
+def test_a_model_trained_on_cuda_opens_on_the_cpu(on_cuda, tmp_path):
+    shop = on_cuda("mobilenet_v2", 64)
+    cut = shop.cut(0.6)
+    job = shop.tuning(cut, cut, **MILD)
+    trainer, _, _ = shop.train(job)
+    trainer.save(tmp_path / "model.safetensors", shop.facts(job).metadata())
+    on_device = shop.backend.load(tmp_path / "model.safetensors").logits(shop.pixels)
+    cpu = TorchBackend(lambda key: shop.backbone)
+    cpu.configure("cpu", 0)
+    model = cpu.load(tmp_path / "model.safetensors")
+    close(model.logits(shop.pixels), on_device, 1e-3)
+    metadata = shop.facts(job).metadata()
+    model.export("onnx", tmp_path / "model.onnx", metadata)
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        tmp_path / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    (logits,) = session.run(None, {"pixels": shop.pixels})
+    close(logits, on_device, 1e-3)
