@@ -61,6 +61,8 @@ class HeadStack:
         for kernel in kernels(first.head, inputs, first.seed):
             self._weights.append(np.repeat(kernel[None], len(jobs), axis=0))
             self._weights.append(np.zeros((len(jobs), 1, kernel.shape[1]), np.float32))
+        # New arrays for every step would cost as much as the products: the system clears them.
+        self._gradients = [np.empty_like(array) for array in self._weights]
         self._updates = [
             Update(name, len(list(same)), self._weights)
             for name, same in groupby(job.optimizer for job in jobs)
@@ -78,7 +80,8 @@ class HeadStack:
 
     def drop(self, index: int) -> None:
         """Take a head out of the stack; those behind it move up."""
-        self._weights[:] = [np.delete(array, index, axis=0) for array in self._weights]
+        self._weights = [np.delete(array, index, axis=0) for array in self._weights]
+        self._gradients = [np.empty_like(array) for array in self._weights]
         self._smoothing = np.delete(self._smoothing, index, axis=0)
         self._decay = np.delete(self._decay, index, axis=0)
         del self._rates[index]
@@ -145,10 +148,10 @@ class HeadStack:
             if layer < hidden:
                 np.maximum(x, 0, out=x)
         losses, slope = self._loss(x, labels)
-        gradients: list[Array] = [slope] * len(self._weights)
+        gradients = self._gradients
         for layer in range(hidden, -1, -1):
-            gradients[2 * layer] = np.matmul(np.swapaxes(inputs[layer], -1, -2), slope)
-            gradients[2 * layer + 1] = slope.sum(axis=1, keepdims=True)
+            np.matmul(np.swapaxes(inputs[layer], -1, -2), slope, out=gradients[2 * layer])
+            slope.sum(axis=1, keepdims=True, out=gradients[2 * layer + 1])
             if layer:
                 slope = np.matmul(slope, np.swapaxes(self._weights[2 * layer], -1, -2))
                 mask = masks[layer - 1]
@@ -156,7 +159,7 @@ class HeadStack:
                     slope *= mask
                 # A unit that dropout switched off passes nothing on either way.
                 slope *= inputs[layer] > 0
-        self._update(gradients, rates[:, None, None].astype(np.float32))
+        self._update(rates[:, None, None].astype(np.float32))
         return losses
 
     def _loss(self, logits: Array, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], Array]:
@@ -192,12 +195,13 @@ class HeadStack:
         masks = [(drawn >= round(rate * _DRAWS)) * np.float32(1 / (1 - rate)) for rate in shared]
         return masks[0] if len(masks) == 1 else np.stack(masks)
 
-    def _update(self, gradients: list[Array], rates: Array) -> None:
+    def _update(self, rates: Array) -> None:
         start = 0
         for update in self._updates:
             part = slice(start, start + update.heads)
             weights = [array[part] for array in self._weights]
-            update.step(weights, [g[part] for g in gradients], rates[part], self._decay[part])
+            gradients = [array[part] for array in self._gradients]
+            update.step(weights, gradients, rates[part], self._decay[part])
             start = part.stop
 
 

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from automl_tl.training.loop import Epoch, Stage
     from automl_tl.types import Source, TrainJob
 
-LARGEST = 8 << 20
+LARGEST = 4 << 20
 """Parameters of a head up to which NumPy is about as fast as a framework."""
+_STACKED = 1 << 19
+"""Parameters of a stack: larger heads train one after the other, each in the CPU's cache."""
 _BATCH = 4096
 _GATHERED = 64 << 20
 """Bytes up to which an epoch's features are put in order at once."""
@@ -89,7 +91,7 @@ def train_together(
     train = _Features(first.head_train, first.head.scale)
     validation = _Features(first.head_validation, first.head.scale)
     stop = threading.Event()
-    groups = [_Group(found, train, validation, stop) for found in _alike(members)]
+    groups = [_Group(found, train, validation, stop) for found in _alike(members, train.width)]
     # The products are so small that a second thread in each costs more than it brings.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(max(1, threads)) as pool:
         for number in range(max(member.stage.spec.epochs for member in members)):
@@ -202,14 +204,18 @@ class _Group:
             yield x, job.train_labels[positions]
 
 
-def _alike(members: Sequence[_Member]) -> list[list[_Member]]:
+def _alike(members: Sequence[_Member], width: int) -> list[list[_Member]]:
     """Group members that can be stacked, those of one optimizer beside each other."""
     groups: dict[Any, list[_Member]] = {}
     for member in sorted(members, key=lambda member: (member.job.optimizer, member.index)):
         job = member.job
         weights = None if job.class_weights is None else job.class_weights.tobytes()
         groups.setdefault((job.head.units, job.batch_size, weights), []).append(member)
-    return list(groups.values())
+    found = []
+    for alike in groups.values():
+        most = max(1, _STACKED // parameters(alike[0].job.head, width))
+        found += [alike[start : start + most] for start in range(0, len(alike), most)]
+    return found
 
 
 def _epoch(
