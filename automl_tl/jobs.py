@@ -26,6 +26,13 @@ def fine_tune_at(spec: TrialSpec, info: NetworkInfo) -> int:
     return layers.at_depth(info, spec.depth or 0.0)
 
 
+def make_views(spec: TrialSpec, seed: int) -> list[View | None]:
+    """Return the views that fine-tuning goes through, one an epoch; None is the image itself."""
+    if not spec.augmentation:
+        return [None]
+    return [View(spec.augmentation, seed, index, spec.flip) for index in range(spec.epochs)]
+
+
 def make_job(
     spec: TrialSpec,
     data: StudyData,
@@ -53,11 +60,8 @@ def make_job(
     tune_train: tuple[Source, ...] = ()
     tune_validation = None
     if planned.tune:
-        views: list[View | None] = [
-            View(spec.augmentation, seed, index, spec.flip) for index in range(planned.views)
-        ]
         tune_train = tuple(
-            activations.source(train, planned.tune, view) for view in views or [None]
+            activations.source(train, planned.tune, view) for view in make_views(spec, seed)
         )
         tune_validation = activations.source(validation, planned.tune)
     return TrainJob(

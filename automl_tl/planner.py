@@ -1,7 +1,8 @@
 """What to store of a network for a trial, and from where to train it.
 
 Storing activations at a cut is exact: the layers below are frozen, in inference mode, and see the
-same pixels in every epoch of every trial. The planner decides where that pays.
+same pixels in every epoch of every trial. The planner weighs what computing, storing and reading
+cost at every cut, as Nautilus does (Kumar et al., SIGMOD 2022), and takes what costs least.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from automl_tl.units import format_bytes
+from automl_tl.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from automl_tl.types import Cut, NetworkInfo
 
-BYTES_PER_VALUE = 4
+    DType = Literal["float32", "float16"]
+
+BYTES = {"float32": 4, "float16": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +30,29 @@ class Tap:
     Attributes:
         cut: Index of the cut; 0 is the pixels, which are stored anyway.
         pooling: How the last cut's map is pooled before it is stored, None for not at all.
+        dtype: What the values are stored in; they are computed in float32.
     """
 
     cut: int
     pooling: Literal["avg", "max"] | None = None
+    dtype: DType = "float32"
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
-    """How fast a device is: constants, because a plan that follows a stop-watch repeats nothing.
+class Speeds:
+    """How fast this machine is, rounded to powers of two, so that plans repeat.
 
     Attributes:
-        flops: Multiply-adds a second of a forward pass.
-        read: Bytes a second from the store, most of them cached by the operating system.
+        forward: Multiply-adds a second of this network's forward pass on the device.
+        memory: Bytes a second from RAM.
+        read: Bytes a second from the cache's disk.
+        write: Bytes a second to it.
     """
 
-    flops: float = 2e10
-    read: float = 1e9
-
-
-GPU_RATES = Rates(flops=5e12)
+    forward: float
+    memory: float = 2.0**33
+    read: float = 2.0**29
+    write: float = 2.0**28
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +63,72 @@ class Work:
         train: Training images.
         validation: Validation images.
         fine_tune_at: ``layers[:fine_tune_at]`` stay frozen.
-        pooling: Of the head.
-        tune_epochs: Epochs of fine-tuning; 0 when the network stays frozen.
+        epochs: Of fine-tuning.
         augmented: Whether fine-tuning sees other pixels in every epoch.
     """
 
     train: int
     validation: int
     fine_tune_at: int
-    pooling: Literal["avg", "max", "flatten"]
-    tune_epochs: int
+    epochs: int
     augmented: bool
+
+    @property
+    def views(self) -> int:
+        """Views of every training image: one an epoch, so that none is passed off as another."""
+        return self.epochs if self.augmented else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a trial may take.
+
+    Attributes:
+        room: Bytes of the cache.
+        memory: Bytes of RAM in which an array is held; a larger one is read from disk.
+    """
+
+    room: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is known beyond the trial.
+
+    Attributes:
+        stored: Share of the images whose values at a tap are stored already.
+        later: How many later trials are expected to use a cut.
+        price: Seconds that evicting other arrays for so many bytes would cost.
+        halves: Whether float16 is exact enough at a cut; may compute a few images.
+    """
+
+    stored: Callable[[Tap], float] = lambda tap: 0.0
+    later: Callable[[Cut], float] = lambda cut: 0.0
+    price: Callable[[int], float] = lambda size: 0.0
+    halves: Callable[[Cut], bool] = lambda cut: False
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One place to fine-tune from.
+
+    Attributes:
+        tap: Where.
+        size: Bytes to store.
+        fill: Seconds to compute and store what is missing.
+        training: Seconds of all epochs spent below ``fine_tune_at`` and in reading.
+        cost: Seconds that count: ``fill`` shared with later trials, ``training``, and what is
+            evicted.
+        note: Why it is out of the question; empty when it is not.
+    """
+
+    tap: Tap
+    size: int
+    fill: float
+    training: float
+    cost: float
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,53 +140,136 @@ class Plan:
         tune: Source of phase 2; None without one.
         views: Number of augmentation views, one an epoch; 0 without augmentation.
         why: One sentence.
+        options: All that was weighed, the cheapest first.
     """
 
     head: Tap
     tune: Tap | None
     views: int
     why: str
+    options: tuple[Option, ...] = ()
 
 
-def plan(info: NetworkInfo, work: Work, room: int, rates: Rates) -> Plan:
-    """Decide the cheapest exact way to train.
+def head_tap(
+    info: NetworkInfo, pooling: Literal["avg", "max", "flatten"], images: int, room: int
+) -> Tap:
+    """Return where heads train from: pooled features whenever the head pools them.
+
+    Nothing is smaller, and nothing is left to be computed. A head that flattens the map trains
+    from it where it fits, else from the pixels.
+
+    Args:
+        info: The network.
+        pooling: Of the head.
+        images: Images to store.
+        room: Bytes that may be stored.
+    """
+    last = info.cuts[-1]
+    if pooling != "flatten":
+        return Tap(last.index, pooling)
+    return Tap(last.index) if _size(last, "float32") * images <= room else Tap(0)
+
+
+def frozen_plan(head: Tap) -> Plan:
+    """Return the plan of a trial whose network stays frozen."""
+    what = "pooled features" if head.pooling else "features" if head.cut else "pixels"
+    return Plan(head, None, 0, f"head on stored {what}")
+
+
+def plan(
+    info: NetworkInfo,
+    work: Work,
+    head: Tap,
+    speeds: Speeds,
+    limits: Limits,
+    outlook: Outlook | None = None,
+) -> Plan:
+    """Decide from where a trial is fine-tuned.
 
     Args:
         info: The network.
         work: The trial.
-        room: Bytes that one trial may store.
-        rates: Speed of this machine.
+        head: Where its head is warmed up from.
+        speeds: Of this machine.
+        limits: What the trial may take.
+        outlook: What is known beyond the trial.
     """
-    images = work.train + work.validation
-    head = _head_tap(info, work, room)
-    if not work.tune_epochs:
-        what = "pooled features" if head.pooling else "features" if head.cut else "pixels"
-        return Plan(head, None, 0, f"head on stored {what}")
-    views = work.tune_epochs if work.augmented else 0
-    stored = work.train * max(1, views) + work.validation
-    best: tuple[float, Cut] | None = None
+    outlook = outlook or Outlook()
+    options = sorted(
+        _options(info, work, speeds, limits, outlook),
+        key=lambda option: (bool(option.note), option.cost, -option.tap.cut),
+    )
+    views = work.epochs if work.augmented else 0
+    pixels = next(option for option in options if option.tap.cut == 0)
+    for option in options:
+        if option.note:
+            break
+        cut = next(cut for cut in info.cuts if cut.index == option.tap.cut)
+        if option.tap.dtype == "float16" and not outlook.halves(cut):
+            continue
+        return Plan(head, option.tap, views, _why(option, pixels, work), tuple(options))
+    return Plan(head, Tap(0), views, _why(pixels, pixels, work), tuple(options))
+
+
+def _options(
+    info: NetworkInfo, work: Work, speeds: Speeds, limits: Limits, outlook: Outlook
+) -> list[Option]:
+    """Weigh the pixels and every cut at or below the first layer that trains."""
+    flops = _flops_at(info, work.fine_tune_at)
+    epochs, seen = work.epochs, work.train + work.validation
+    found = [Option(Tap(0), 0, 0.0, epochs * seen * flops / speeds.forward, 0.0)]
+    below = 0
+    stored_images = work.train * work.views + work.validation
     for cut in info.cuts:
         if not 0 < cut.index <= work.fine_tune_at:
             continue
-        size = math.prod(cut.shape) * BYTES_PER_VALUE
-        if size * stored > room:
-            continue
-        saved = images * (cut.flops / rates.flops - size / rates.read)
-        if saved > 0 and (best is None or saved >= best[0]):
-            best = saved, cut
-    if best is None:
-        return Plan(head, Tap(0), views, "fine-tuning from pixels")
-    cut = best[1]
-    size = math.prod(cut.shape) * BYTES_PER_VALUE * stored
-    each = f", {views} views" if views else ""
-    why = f"fine-tuning from activations at layer {cut.index} ({format_bytes(size)}{each})"
-    return Plan(head, Tap(cut.index), views, why)
+        for dtype in ("float32", "float16"):
+            tap, each = Tap(cut.index, None, dtype), _size(cut, dtype)
+            size = each * stored_images
+            missing = 1 - outlook.stored(tap)
+            held = each * work.train <= limits.memory
+            reading = each / (speeds.memory if held else speeds.read)
+            above = (flops - cut.flops) / speeds.forward
+            training = epochs * seen * (reading + above)
+            computing = stored_images * (cut.flops - below) / speeds.forward
+            fill = missing * (computing + size / speeds.write)
+            note = ""
+            if size * missing > limits.room:
+                note = f"needs more than the {format_bytes(limits.room)} that a trial may store"
+            elif dtype == "float16" and held and size * 2 <= limits.room:
+                note = "float32 fits"
+            found.append(Option(tap, size, fill, training, 0.0, note))
+        if outlook.stored(Tap(cut.index)) == 1:
+            below = cut.flops  # what lies deeper is computed from here
+    return [_with_cost(option, info, outlook) for option in found]
 
 
-def _head_tap(info: NetworkInfo, work: Work, room: int) -> Tap:
-    """Pooled features whenever the head pools them: nothing is smaller, and all are computed."""
-    last = info.cuts[-1]
-    if work.pooling != "flatten":
-        return Tap(last.index, work.pooling)
-    size = math.prod(last.shape) * BYTES_PER_VALUE * (work.train + work.validation)
-    return Tap(last.index) if size <= room else Tap(0)
+def _with_cost(option: Option, info: NetworkInfo, outlook: Outlook) -> Option:
+    cost = option.training
+    if option.fill and not option.note:
+        cut = next(cut for cut in info.cuts if cut.index == option.tap.cut)
+        cost += option.fill / (1 + outlook.later(cut)) + outlook.price(option.size)
+    return Option(option.tap, option.size, option.fill, option.training, cost, option.note)
+
+
+def _flops_at(info: NetworkInfo, index: int) -> int:
+    """Return the multiply-adds below a layer: those of the nearest cut at or below it."""
+    return max(cut.flops for cut in info.cuts if cut.index <= index)
+
+
+def _size(cut: Cut, dtype: str) -> int:
+    return math.prod(cut.shape) * BYTES[dtype]
+
+
+def _why(option: Option, pixels: Option, work: Work) -> str:
+    spared = format_duration(pixels.training)
+    if option.tap.cut == 0:
+        return f"fine-tuning from pixels: the layers below take {spared}, storing would take more"
+    half = ", float16" if option.tap.dtype == "float16" else ""
+    each = f", {work.epochs} views" if work.augmented else ""
+    taken = format_duration(option.fill + option.training)
+    there = ", stored already" if not option.fill else ""
+    return (
+        f"fine-tuning from activations at layer {option.tap.cut} ({format_bytes(option.size)}"
+        f"{half}{each}{there}): about {taken} instead of {spared} in the layers below"
+    )

@@ -86,8 +86,9 @@ class Backend(Protocol):
     ) -> None:
         """Compute the layers between ``source.cut`` and ``cut``, all frozen.
 
-        Fills the existing float32 ``.npy`` file ``out``: ``(n, *shape)`` with the shape of the
-        cut, or ``(n, features)`` with ``pooling``, which goes only with the last cut.
+        Fills the existing ``.npy`` file ``out``, float32 or float16: ``(n, *shape)`` with the shape
+        of the cut, or ``(n, features)`` with ``pooling``, which goes only with the last cut. It is
+        computed in float32, whatever ``source`` and ``out`` hold.
         """
 
     def extract(

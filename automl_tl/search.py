@@ -257,15 +257,16 @@ class Search:
 
     def _grant(self, crew: Engine, index: int) -> None:
         """Let a worker run trials: one, unless it finds frozen ones to train together."""
-        most = TOGETHER
+        most, left = TOGETHER, None
         if self._bounds.trials is not None:
-            most = min(most, self._bounds.trials - self._finished - sum(self._granted.values()))
+            left = self._bounds.trials - self._finished - sum(self._granted.values())
+            most = min(most, left)
         if not self._baselines.done:  # what is drawn now must not come before what they will add
             most = min(most, max(1, self._baselines.waiting))
         self._idle.discard(index)
         self._granted[index] = most
         seconds = self._bounds.deadline - time.monotonic() - self._reserve()
-        crew.send(index, {"do": "trials", "seconds": seconds, "most": most})
+        crew.send(index, {"do": "trials", "seconds": seconds, "most": most, "left": left})
 
     def _may_start(self) -> bool:
         """Whether another trial may begin; if not, and nothing runs, the search is over."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psutil
+
 from automl_tl import metrics
 from automl_tl.cache.activations import Activations
 from automl_tl.errors import AutoMLError, FinishTraining, TrialError
-from automl_tl.jobs import fine_tune_at, make_job
+from automl_tl.jobs import fine_tune_at, make_job, make_views
 from automl_tl.networks import describe
 from automl_tl.outcome import Outcome, TrialProgress
-from automl_tl.planner import GPU_RATES, Plan, Rates, Work, plan
+from automl_tl.planner import Limits, Outlook, Speeds, Work, frozen_plan, head_tap, plan
 from automl_tl.plugins import get_plugins
+from automl_tl.prospects import Prospects
+from automl_tl.speeds import store_speeds
 from automl_tl.training.heads import parameters
 from automl_tl.training.split import SplitTrainer
 from automl_tl.training.together import LARGEST, Ending, head_facts, train_together
@@ -29,10 +33,19 @@ if TYPE_CHECKING:
     from automl_tl.host import BackendHost
     from automl_tl.networks import Networks
     from automl_tl.outcome import Hooks
+    from automl_tl.planner import Plan, Tap
     from automl_tl.protocols import Trainer
     from automl_tl.space import TrialSpec
     from automl_tl.study import StudyData
     from automl_tl.types import NetworkInfo, NetworkSpec, TrainFacts, TrainJob
+
+
+UNKNOWN_SPEED = 2.0**34
+"""Multiply-adds a second of a network of which no pass was timed."""
+_ROOM_SHARE = 4
+"""One trial stores at most this part of the cache."""
+_MEMORY_SHARE = 8
+"""An array in at most this part of the RAM counts as held there."""
 
 
 @dataclass(slots=True)
@@ -58,6 +71,7 @@ class TrialRunner:
 
     Attributes:
         slowest: Most seconds an image that frozen layers took so far.
+        prospects: What later trials are expected to be.
     """
 
     def __init__(
@@ -82,6 +96,7 @@ class TrialRunner:
         self._labels = data.labels[self._validation]
         self._activations: dict[tuple[NetworkSpec, Path], Activations] = {}
         self.slowest = 0.0
+        self.prospects = Prospects(len(networks.specs))
 
     def run(self, spec: TrialSpec, hooks: Hooks) -> Outcome:
         """Run a trial.
@@ -182,28 +197,19 @@ class TrialRunner:
         network, info = self._described(spec)
         host = self._host(network.backbone.partition("/")[0])
         at = fine_tune_at(spec, info)
-        epochs = 0 if at == len(info.layers) else spec.epochs
-        planned = plan(
-            info,
-            Work(
-                train=len(self._train),
-                validation=len(self._validation),
-                fine_tune_at=at,
-                pooling=spec.pooling,
-                tune_epochs=epochs,
-                augmented=spec.augmentation > 0,
-            ),
-            self._store.max_bytes // 4,
-            GPU_RATES if host.chosen.startswith("cuda") else Rates(),
-        )
-        hooks.planned(info, at, planned)
         activations = self._activations_of(network, info, spec, host)
         progress = TrialProgress(self._labels, self._metric, activations, hooks)
-        scale = self._head_scale(planned, activations, progress)
+        images = len(self._train) + len(self._validation)
+        head = head_tap(info, spec.pooling, images, self._room)
+        scale, speed = self._features(head, activations, progress)
         self.slowest = max(self.slowest, progress.reuse.slowest)
-        head = Head(len(self._data.classes), spec.head_units, spec.dropout, spec.pooling, scale)
+        planned = frozen_plan(head)
+        if at < len(info.layers):
+            planned = self._plan(spec, info, at, head, speed, activations, progress)
+        hooks.planned(info, at, planned)
+        on_top = Head(len(self._data.classes), spec.head_units, spec.dropout, spec.pooling, scale)
         progress.job = make_job(
-            spec, self._data, network, info, head, planned, activations, self._seed
+            spec, self._data, network, info, on_top, planned, activations, self._seed
         )
         return _Prepared(progress.job, host, progress)
 
@@ -219,12 +225,45 @@ class TrialRunner:
             Activations(self._store, host, network, info, pixels, input_id),
         )
 
-    def _head_scale(
-        self, planned: Plan, activations: Activations, progress: TrialProgress
-    ) -> float:
-        """Return the scale of the head's input, 1 where its features are not stored."""
-        if planned.head.cut == 0:
-            return 1.0
-        features = activations.source(self._train, planned.head)
+    def _features(
+        self, head: Tap, activations: Activations, progress: TrialProgress
+    ) -> tuple[float, float | None]:
+        """Have the features computed that the head sees.
+
+        Returns:
+            Their scale, and the multiply-adds a second of the network, if known; 1 and None where
+            they are not stored.
+        """
+        if head.cut == 0:
+            return 1.0, None
+        features = activations.source(self._train, head)
         activations.ensure(features, progress, progress.reuse)
-        return activations.scale(features)
+        return activations.scale(features), activations.forward_speed(features)
+
+    def _plan(
+        self,
+        spec: TrialSpec,
+        info: NetworkInfo,
+        at: int,
+        head: Tap,
+        speed: float | None,
+        activations: Activations,
+        progress: TrialProgress,
+    ) -> Plan:
+        """Plan from where a trial is fine-tuned."""
+        augmented = spec.augmentation > 0
+        work = Work(len(self._train), len(self._validation), at, spec.epochs, augmented)
+        views = make_views(spec, self._seed)
+        outlook = Outlook(
+            stored=lambda tap: activations.share(self._train, tap, views),
+            later=lambda cut: self.prospects.later(spec, cut.index),
+            price=self._store.price,
+            halves=lambda cut: activations.halves(self._train, cut.index, progress),
+        )
+        speeds = Speeds(speed or UNKNOWN_SPEED, **store_speeds(self._store))
+        memory = int(psutil.virtual_memory().total) // _MEMORY_SHARE
+        return plan(info, work, head, speeds, Limits(self._room, memory), outlook)
+
+    @property
+    def _room(self) -> int:
+        return self._store.max_bytes // _ROOM_SHARE

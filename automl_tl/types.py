@@ -111,7 +111,7 @@ class Source:
 
     Attributes:
         path: A ``.npy`` file to be memory-mapped: uint8 ``(N, S, S, 3)`` pixels when ``cut`` is 0,
-            else the tensors at that cut, or pooled features.
+            else the tensors at that cut, float32 or float16, or pooled features.
         cut: Index of the cut that the array was stored at.
         pooling: ``avg`` or ``max`` for pooled features ``(N, F)``, None for the raw tensor.
         rows: int64 indices into the array, in the order to use; None for all of them.

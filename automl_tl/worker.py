@@ -20,6 +20,7 @@ from automl_tl.host import BackendHost
 from automl_tl.ipc import Channel, parent_channel
 from automl_tl.observe import Observers
 from automl_tl.prepare import study_space
+from automl_tl.prospects import UNBOUNDED
 from automl_tl.recipe import model_facts
 from automl_tl.study import KEEP_MODELS, StudyDirectory
 from automl_tl.testsplit import test_trial
@@ -107,6 +108,7 @@ class Worker:
             if message["do"] == "trials":
                 self._deadline = time.monotonic() + message["seconds"]
                 self._stopping = None
+                self._look_ahead(message["left"])
                 self._trials(message["most"])
             elif message["do"] == "finish":
                 self._finish(message["trial"])
@@ -169,6 +171,13 @@ class Worker:
         for batch in (together, [alone] if alone else []):
             if batch:
                 self._run(batch)
+
+    def _look_ahead(self, left: int | None) -> None:
+        prospects = self._runner.prospects
+        prospects.left = UNBOUNDED if left is None else left
+        states = (TrialState.COMPLETE, TrialState.PRUNED)
+        for trial in self.study.get_trials(deepcopy=False, states=states):
+            prospects.learn(trial.number, trial.user_attrs.get(storage.FACTS, {}))
 
     def _ask(self) -> Attempt:
         trial = self.study.ask()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import signal
 from pathlib import Path
@@ -144,6 +146,29 @@ def test_a_deeper_cut_is_derived_from_a_stored_shallower_one(workshop: Workshop)
     pixels = Source(workshop.pixels, 0, None, rows)
     workshop.host.run(workshop.network, pixels, deep, None, straight, recorder)
     np.testing.assert_allclose(np.load(derived.path), np.load(straight), rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_is_tried_stored_and_close(workshop: Workshop) -> None:
+    cut = workshop.info.cuts[5].index
+    rows = np.arange(20)
+    recorder = Recorder(workshop.open())
+    activations = recorder.activations
+    assert activations.halves(rows, cut, recorder)
+    (tried,) = (workshop.store.root / "halves").glob("*.json")
+    assert 0 < json.loads(tried.read_text())["error"] < 1e-3
+    taps = Tap(cut), Tap(cut, None, "float16")
+    whole, half = (activations.source(rows, tap) for tap in taps)
+    for source in (whole, half):
+        recorder.need(source)
+    exact, rounded = np.load(whole.path), np.load(half.path)
+    assert (exact.dtype, rounded.dtype) == (np.float32, np.float16)
+    assert 0 < np.linalg.norm(rounded - exact) < 1e-3 * np.linalg.norm(exact)
+    assert [activations.share(rows, tap, [None]) for tap in (*taps, Tap(0))] == [1, 1, 0]
+    speed = activations.forward_speed(whole)
+    assert speed is not None
+    assert math.log2(speed).is_integer()
+    tried.write_text(json.dumps({"largest": 4e4, "error": 1e-4}))
+    assert not activations.halves(rows, cut, recorder), "near the end of its range"
 
 
 def test_reuse_counts_every_epoch_that_was_spared(workshop: Workshop) -> None:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from automl_tl import augment
 from automl_tl.planner import Tap
+from automl_tl.speeds import power_of_two
 from automl_tl.training.scale import feature_scale
 from automl_tl.types import Source
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from automl_tl.cache.store import Store
     from automl_tl.protocols import Backend, Progress
-    from automl_tl.types import NetworkInfo, NetworkSpec, View
+    from automl_tl.types import EpochReport, NetworkInfo, NetworkSpec, View
 
 KIND = "activations"
+_TRIED = 16
+_LARGEST_HALF = 65504.0
+_HALF_ERROR = 1e-3
 
 
 @dataclass(slots=True)
@@ -131,16 +138,18 @@ class Activations:
         flops = {cut.index: cut.flops for cut in self._info.cuts}
         tap, spent = promise.tap, 0
 
-        def fill(path: Path) -> None:
+        def fill(path: Path) -> dict[str, float]:
             nonlocal spent
             below = self.below(promise.rows, tap, promise.view)
             spent = (flops[tap.cut] - flops[below.cut]) * shape[0]
-            self._backend.run(self._network, below, tap.cut, tap.pooling, path, progress)
+            watch = _Watch(progress)
+            self._backend.run(self._network, below, tap.cut, tap.pooling, path, watch)
+            return {"flops_a_second": watch.images_a_second(shape[0]) * spent / shape[0]}
 
         def waiting() -> None:
             progress.step("waiting for another process", 0, 1)
 
-        entry, computed = self._store.get(KIND, promise.key, shape, "float32", fill, waiting)
+        entry, computed = self._store.get(KIND, promise.key, shape, tap.dtype, fill, waiting)
         seconds = self._ready[source.path] = float(entry.meta["seconds"])
         reuse.slowest = max(reuse.slowest, seconds / shape[0])
         if not computed:
@@ -157,6 +166,45 @@ class Activations:
                 "seconds": round(time.monotonic() - started, 3),
             }
         )
+
+    def share(self, rows: NDArray[np.int64], tap: Tap, views: Sequence[View | None]) -> float:
+        """Return the share of the views of some images whose values at a tap are stored."""
+        there = sum(self._store.has(KIND, self._key(rows, tap, view)) for view in views)
+        return there / len(views)
+
+    def forward_speed(self, source: Source) -> float | None:
+        """Return the multiply-adds a second at which a kept promise was computed, if it is known.
+
+        It was measured once and is kept with the array.
+        """
+        entry = self._store.find(KIND, self._promises[source.path].key)
+        speed = entry.meta.get("flops_a_second") if entry else None
+        return power_of_two(speed) if speed else None
+
+    def halves(self, rows: NDArray[np.int64], cut: int, progress: Progress) -> bool:
+        """Say whether float16 is exact enough at a cut: in range, and off by less than 1e-3.
+
+        Tried on the first images, once; the error is that of the whole in the Euclidean norm.
+        """
+        tap = Tap(cut)
+
+        def measure() -> dict[str, float]:
+            few = rows[:_TRIED]
+            shape = next(c.shape for c in self._info.cuts if c.index == cut)
+            with tempfile.TemporaryDirectory(dir=self._store.root) as folder:
+                path = Path(folder) / "data.npy"
+                np.save(path, np.zeros((len(few), *shape), np.float32))
+                below = self.below(few, tap)
+                self._backend.run(self._network, below, cut, None, path, progress)
+                values = np.load(path)
+            with np.errstate(over="ignore"):
+                off = np.linalg.norm((values - values.astype(np.float16)).ravel())
+            size = np.linalg.norm(values.ravel())
+            largest = float(np.abs(values).max())
+            return {"largest": largest, "error": float(off / size) if size else 0.0}
+
+        found = self._store.remember("halves", self._key(rows[:_TRIED], tap, None), measure)
+        return bool(found["largest"] < _LARGEST_HALF / 2 and found["error"] < _HALF_ERROR)
 
     def scale(self, source: Source) -> float:
         """Return the ``feature_scale`` of a promise at the last cut that was kept."""
@@ -203,4 +251,32 @@ class Activations:
             "cut": tap.cut,
             "pooling": tap.pooling,
             "view": asdict(view) if view else None,
+            **({"dtype": tap.dtype} if tap.dtype != "float32" else {}),
         }
+
+
+class _Watch:
+    """Progress of a backend's pass, timed from its first batch on: starting is no speed."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._begun = time.monotonic()
+        self._marks: list[tuple[float, int]] = []
+
+    def need(self, source: Source) -> None:
+        self._progress.need(source)
+
+    def epoch(self, report: EpochReport) -> None:
+        self._progress.epoch(report)
+
+    def step(self, what: str, done: int, total: int) -> None:
+        self._marks.append((time.monotonic(), done))
+        self._progress.step(what, done, total)
+
+    def images_a_second(self, images: int) -> float:
+        """Return the speed between the first and the last batch, or of the whole."""
+        now = time.monotonic()
+        if len(self._marks) > 1 and self._marks[-1][1] > self._marks[0][1]:
+            (started, first), (ended, last) = self._marks[0], self._marks[-1]
+            return (last - first) / max(1e-6, ended - started)
+        return images / max(1e-6, now - self._begun)

@@ -168,6 +168,16 @@ class Store:
             return None
         return Entry(path, meta)
 
+    def has(self, kind: str, key: Mapping[str, Any]) -> bool:
+        """Say whether there is an entry, without verifying it."""
+        return (self.place(kind, key) / "meta.json").is_file()
+
+    def price(self, size: int) -> float:
+        """Return the seconds that evicting others for ``size`` more bytes would cost, as known."""
+        entries = self.entries()
+        excess = sum(int(entry.meta["bytes"]) for entry in entries) + size - self.max_bytes
+        return sum(float(entry.meta["seconds"]) for entry in victims(entries, excess))
+
     @contextmanager
     def lock(
         self, kind: str, key: Mapping[str, Any], waiting: Callable[[], None] | None = None
@@ -241,10 +251,22 @@ class Store:
         key: Mapping[str, Any],
         shape: tuple[int, ...],
         dtype: str,
-        fill: Callable[[Path], None],
+        fill: Callable[[Path], Mapping[str, Any] | None],
         waiting: Callable[[], None] | None = None,
     ) -> tuple[Entry, bool]:
-        """Return an entry, computing it when it is missing, and whether it was computed now."""
+        """Return an entry, computing it when it is missing, and whether it was computed now.
+
+        Args:
+            kind: Kind of the entry.
+            key: Its key.
+            shape: Of the array.
+            dtype: Of the array.
+            fill: Fills the existing ``.npy`` file; returns what else to keep in ``Entry.meta``.
+            waiting: As for ``lock``.
+
+        Raises:
+            CacheError: As ``begin``.
+        """
         if entry := self.find(kind, key):
             return entry, False
         with self.lock(kind, key, waiting):
@@ -253,8 +275,8 @@ class Store:
             partial = self.begin(kind, key, shape, dtype)
             started = time.monotonic()
             try:
-                fill(partial.path)
-                return partial.commit({}, time.monotonic() - started), True
+                meta = fill(partial.path) or {}
+                return partial.commit(meta, time.monotonic() - started), True
             except BaseException:
                 partial.abort()
                 raise

@@ -95,7 +95,7 @@ def fill(
             batch = slice(done, min(done + size, len(rows)))
             views = () if drawn is None else (drawn.affine[batch], drawn.colour[batch])
             try:
-                target[batch] = forward(np.asarray(stored[rows[batch]]), *views)
+                target[batch] = forward(_exact(stored[rows[batch]]), *views)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -109,6 +109,11 @@ def fill(
                 continue
             done = batch.stop
             progress.step(f"prefix {network.backbone.key}", done, len(rows))
+
+
+def _exact(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array as it is computed with: activations in float32, pixels as they are."""
+    return array.astype(np.float32) if array.dtype == np.float16 else np.asarray(array)
 
 
 def pool(features: Any, pooling: Literal["avg", "max"] | None) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from automl_tl import augment as views
 from automl_tl.training.rows import Rows
 from automl_tl_keras import augment
@@ -11,7 +13,6 @@ from automl_tl_keras import augment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from automl_tl.types import Source
@@ -77,7 +78,7 @@ class Feed:
         array = self._array()
         x = self._rows.take(positions) if array is None else array[positions]
         if self._parameters is None:
-            return x
+            return x.astype(np.float32) if x.dtype == np.float16 else x
         parameters = views.ViewParameters(
             self._parameters.affine[positions], self._parameters.colour[positions]
         )

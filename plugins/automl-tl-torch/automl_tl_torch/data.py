@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from automl_tl import augment as views
@@ -15,6 +14,7 @@ from automl_tl_torch.device import memory_format
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -75,9 +75,10 @@ class Feed:
                 self._parameters.affine[positions], self._parameters.colour[positions]
             )
             return augment.apply(x, parameters)
-        if self.source.cut and x.ndim == 4:
-            return x.contiguous(memory_format=memory_format(self.device))
-        return x
+        if not self.source.cut:
+            return x
+        x = x.to(torch.float32)
+        return x.contiguous(memory_format=memory_format(self.device)) if x.ndim == 4 else x
 
     def _gather(self, positions: NDArray[np.int64]) -> Tensor:
         if self._tensor is None:
@@ -119,4 +120,5 @@ class Feed:
 
     @property
     def _dtype(self) -> torch.dtype:
-        return torch.uint8 if self._rows.dtype == np.uint8 else torch.float32
+        stored = {"uint8": torch.uint8, "float16": torch.float16}
+        return stored.get(self._rows.dtype.name, torch.float32)

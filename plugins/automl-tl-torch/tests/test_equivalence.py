@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from automl_tl.types import Head, PhaseSpec, View
+from automl_tl.types import Head, PhaseSpec, Source, View
 
 TOLERANCE = 1e-4
 """Of the largest logit."""
@@ -85,6 +85,31 @@ def test_max_pooling(workshop):
     _, _, found = shop.train(job)
     _, _, expected = shop.train(from_pixels(shop, job))
     assert_same(found.logits, expected.logits)
+
+
+def test_activations_in_half_precision_train_to_nearly_the_same_numbers(
+    workshop, recorder, tmp_path
+):
+    shop = workshop()
+    cut = shop.cut(0.5)
+    job = shop.tuning(cut, cut)
+    _, _, expected = shop.train(job)
+    half = tmp_path / "half.npy"
+    np.save(half, np.load(job.tune_train[0].path).astype(np.float16))
+
+    def halved(source):
+        return dataclasses.replace(source, path=half)
+
+    changed = {"tune_train": (halved(job.tune_train[0]),)}
+    changed["tune_validation"] = halved(job.tune_validation)
+    _, _, found = shop.train(dataclasses.replace(job, **changed))
+    off = np.abs(found.logits - expected.logits).max()
+    assert 0 < off < 2e-2 * np.abs(expected.logits).max()
+    out = tmp_path / "above.npy"
+    np.save(out, np.zeros((shop.images, shop.info.features), np.float32))
+    shop.backend.run(shop.spec, Source(half, cut), shop.end, "avg", out, recorder())
+    exact = np.load(shop.stored(shop.end, "avg").path)
+    assert np.abs(np.load(out) - exact).max() < 5e-3 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("name", ["tiny", "mobilenet_v2"])

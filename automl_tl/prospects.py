@@ -1,0 +1,47 @@
+"""What later trials of a study are expected to be, from those that were seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from automl_tl.space import TrialSpec
+
+UNBOUNDED = 20
+"""Trials that are expected where the search has no bound on them."""
+
+
+class Prospects:
+    """Counts the trials that could have used what a trial may store.
+
+    Args:
+        networks: How many networks the study has; the more, the rarer each is.
+
+    Attributes:
+        left: Trials that are still to come.
+    """
+
+    def __init__(self, networks: int) -> None:
+        self._guess = 0.5 / max(1, networks)
+        self._seen: dict[int, tuple[tuple[Any, ...], int]] = {}
+        self.left = UNBOUNDED
+
+    def learn(self, number: int, facts: Mapping[str, Any]) -> None:
+        """Take in a finished trial; twice is no more than once."""
+        if number not in self._seen and "fine_tune_at" in facts:
+            self._seen[number] = _kind(facts["spec"]), int(facts["fine_tune_at"])
+
+    def later(self, spec: TrialSpec, cut: int) -> float:
+        """Return how many later trials are expected to use the values at a cut."""
+        kind = _kind({name: getattr(spec, name) for name in _KIND})
+        alike = sum(seen == kind and at >= cut for seen, at in self._seen.values())
+        return self.left * (alike + self._guess) / (len(self._seen) + 1)
+
+
+_KIND = ("backbone", "image_size", "resize", "augmentation", "flip")
+
+
+def _kind(spec: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(spec[name] for name in _KIND)
