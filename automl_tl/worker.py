@@ -149,6 +149,8 @@ class Worker:
         again = False
         try:
             spec = self._space.suggest(trial)
+            asked = {"number": trial.number, "backbone": spec.backbone}
+            self._say("trial_asked", **asked, params=dict(trial.params))
             facts["spec"] = asdict(spec)
             twin = self._twin(facts["spec"])
             if twin:
@@ -193,6 +195,7 @@ class Worker:
             **{key: facts.get(key) for key in (*TOLD, "reason")},
             closing_seconds=facts.get("closing_seconds", 0.0),
             notes=facts.get("notes", []),
+            reuse=facts.get("reuse"),
         )
         params = dict(trial.params)
         self._observers.trial(trial.number, _STATES[state], value, params, facts)

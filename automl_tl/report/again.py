@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from automl_tl.cache.store import Store
-    from automl_tl.study import Config, StudyData, StudyDirectory
+    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.study_config import Config
 
 PACKAGES = ("automl-tl", "optuna", "numpy", "pillow", "scikit-learn", "onnxruntime")
 BACKBONES = 50
