@@ -11,6 +11,7 @@ from automl_tl.report import failures, trials
 from automl_tl.report.again import again
 from automl_tl.report.findings import findings
 from automl_tl.report.latency import measure
+from automl_tl.report.together import together
 from automl_tl.testsplit import read_logits
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ def gather(
         images: The study's pictures.
 
     Returns:
-        ``study``, ``answer``, ``search``, ``curves``, ``failures``, ``calibration``, ``doubtful``,
-        ``data``, ``time`` and ``again``; ``answer`` is None while no trial is complete, and so are
-        the figures that rest on one.
+        ``study``, ``answer``, ``together``, ``search``, ``curves``, ``failures``, ``calibration``,
+        ``doubtful``, ``data``, ``time`` and ``again``; ``answer`` is None while no trial is
+        complete, and so are the figures that rest on one.
     """
     rows = trials.rows(study)
     metric = summary["metric"]
@@ -78,6 +79,7 @@ def gather(
             "interrupted": summary["interrupted"],
         },
         "answer": _answer(directory, data, summary, rows) if best else None,
+        "together": together(directory, data, study, summary["ensemble"]),
         "search": {
             "trials": rows,
             "listed": [*ranked, *_unfinished(rows)][:LISTED_TRIALS],

@@ -11,6 +11,7 @@ import optuna
 
 from automl_tl import metrics
 from automl_tl.cli.config import from_file
+from automl_tl.plugins import get_plugins
 from automl_tl.report import failures, trials
 from automl_tl.report.again import command, options, redacted
 from automl_tl.report.findings import findings
@@ -185,6 +186,18 @@ def test_the_command_asks_the_same_again(tmp_path: Path) -> None:
     assert dict(read.set) == settings
     stepped = replace(config, settings={"dropout": {"low": 0.0, "high": 0.5, "step": 0.25}})
     assert command(stepped, {}) == "automl-tl search --config search.toml"
+
+
+def test_only_weights_that_another_machine_would_not_have_are_named() -> None:
+    published = get_plugins().backbone("torch/tiny").pretrained
+    assert published is not None
+    weights = {"torch/tiny": str(published.path()), "torch/mobilenet_v2": "/mine.pth"}
+    config = Config("s", "d", tuple(weights), weights, log=("tensorboard", "mlflow"))
+    words = shlex.split(command(config, {}))
+    assert [words[i + 1] for i, w in enumerate(words) if w == "--weights"] == [
+        "torch/mobilenet_v2=/mine.pth"
+    ]
+    assert [words[i + 1] for i, w in enumerate(words) if w == "--log"] == ["tensorboard", "mlflow"]
 
 
 def test_passwords_are_left_out() -> None:
