@@ -206,7 +206,9 @@ def _write(
             file = files[position]
             file.parent.mkdir()
             model = directory.model(member.number).resolve()
-            logits[position] = export.write(host, model, "onnx", file, images, member.facts, stage)
+            own = _of_member(stage, member.number)
+            logits[position] = export.write(host, model, "onnx", file, images, member.facts, own)
+        stage(f"joining {len(members)} models", 0, 0)
         merge(
             files,
             weights,
@@ -217,6 +219,13 @@ def _write(
             temperature=temperature,
         )
     return calibration.divided(mean_logits(logits, weights), temperature)
+
+
+def _of_member(stage: Stage, number: int) -> Stage:
+    def of_member(what: str, done: int, total: int, unit: str = "images") -> None:
+        stage(f"trial {number}: {what}", done, total, unit)
+
+    return of_member
 
 
 def _open(aside: Path, facts: ModelFacts) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +14,17 @@ from automl_tl.modelfile import ModelFacts
 from automl_tl.types import Head
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from tests.report.conftest import Made
+
+
+def read(path: Path) -> str:
+    """Return the text of a page's commands and sentences."""
+    page = path.read_text(encoding="utf-8")
+    return re.sub(r"</?span>", "", page)
 
 
 def logits_of(made: Made, sure: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -62,7 +71,7 @@ def test_the_test_split_is_told_only_where_an_export_counted_it(halves: Made) ->
     assert before is not None
     facts = halves.facts()
     assert facts["together"]["test"] is None
-    text = halves.report().read_text(encoding="utf-8")
+    text = read(halves.report())
     assert "exporting the ensemble does so, and counts it as one more look" in text
     assert halves.directory.result() == before
 
@@ -78,7 +87,7 @@ def test_the_test_split_is_told_only_where_an_export_counted_it(halves: Made) ->
     counted = {**before, "evaluations": 2, "ensemble": {"members": members, "test": test}}
     halves.directory.write_result(counted)
     assert halves.facts()["together"]["test"] == test
-    text = halves.report().read_text(encoding="utf-8")
+    text = read(halves.report())
     assert "(25.0\u202f% to 99.0\u202f%)" in text
     assert "looked at 2 times" in text
     assert "automl-tl export made --ensemble -o ensemble.onnx" in text
@@ -95,13 +104,13 @@ def test_where_no_ensemble_is_better_it_says_so(empty: Made) -> None:
         empty.add(study, logits_of(empty, sure))
         if not number:
             keep(empty, number)
-            text = empty.report().read_text(encoding="utf-8")
+            text = read(empty.report())
             assert "Nobody can say yet: it takes the models of two trials" in text
     keep(empty, 1)
     found = empty.facts()["together"]
     assert (found["members"], found["test"], found["reachable"]) == ([], None, None)
     assert found["value"] == found["best"]["value"]
-    text = empty.report().read_text(encoding="utf-8")
+    text = read(empty.report())
     assert "models are kept (0, 1) is better on the validation images than trial 0 alone" in text
 
 
@@ -110,5 +119,5 @@ def test_without_a_trial_nothing_is_together(empty: Made) -> None:
 
 
 def test_the_page_tells_how_to_calibrate(made: Made) -> None:
-    text = made.report().read_text(encoding="utf-8")
+    text = read(made.report())
     assert "automl-tl export made -o model.onnx --calibrate" in text
