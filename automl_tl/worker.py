@@ -149,8 +149,8 @@ class Worker:
         again = False
         try:
             spec = self._space.suggest(trial)
-            asked = {"number": trial.number, "backbone": spec.backbone}
-            self._say("trial_asked", **asked, params=dict(trial.params))
+            params = dict(trial.params)
+            self._say("trial_asked", number=trial.number, backbone=spec.backbone, params=params)
             facts["spec"] = asdict(spec)
             twin = self._twin(facts["spec"])
             if twin:
@@ -197,9 +197,19 @@ class Worker:
             notes=facts.get("notes", []),
             reuse=facts.get("reuse"),
         )
-        params = dict(trial.params)
-        self._observers.trial(trial.number, _STATES[state], value, params, facts)
+        self._observe(trial, _STATES[state], value, facts)
+
+    def _observe(
+        self, trial: optuna.Trial, state: str, value: float | None, facts: Mapping[str, Any]
+    ) -> None:
+        """Tell the observers of a finished trial, and wait until they have heard all of it."""
+        if not self._config.log:
+            return
+        self._observers.trial(trial.number, state, value, dict(trial.params), facts)
+        writing = f"writing to {' and '.join(self._config.log)}"
+        self._say("stage", what=writing, done=0, total=1)
         self._observers.wait(self._deadline)
+        self._say("stage", what=writing, done=1, total=1)
 
     def _twin(self, spec: Mapping[str, Any]) -> optuna.trial.FrozenTrial | None:
         """Return a finished trial of exactly this spec: it would give the same numbers again."""

@@ -48,6 +48,8 @@ def doing(state: SearchState, wide: bool) -> Iterator[Doing]:
     for (worker, _), stage in sorted(state.stages.items(), key=lambda item: item[1].started):
         if worker is None:
             yield _stage("", stage, wide, now)
+    if state.study and not state.workers and not state.stopping:
+        yield Doing("", "starting workers", 0, 0, "")
     running = {trial.worker: trial for trial in state.running.values()}
     several = len(state.workers) > 1
     for worker in sorted(state.workers):

@@ -75,6 +75,12 @@ def test_every_worker_has_its_row(search: Search) -> None:
     assert [row.who for row in search.rows()] == ["worker 1, trial 1"]
 
 
+def test_workers_that_have_not_spoken_yet_are_starting(search: Search) -> None:
+    assert [row.what for row in search.rows()] == ["starting workers"]
+    search.ask(0, worker=0)
+    assert [row.what for row in search.rows()] == ["starting"]
+
+
 def test_one_worker_goes_without_a_number(search: Search) -> None:
     search.start(4, worker=0)
     assert [row.who for row in search.rows(wide=False)] == ["trial 4"]
