@@ -21,7 +21,7 @@ class Doing:
     """One row.
 
     Attributes:
-        who: The worker and its trial.
+        who: The worker and its trial, or how many it trains together.
         what: The work.
         done: How much of it.
         total: Of how much; 0 where nobody knows.
@@ -40,6 +40,8 @@ class Doing:
 def doing(state: SearchState, wide: bool) -> Iterator[Doing]:
     """Yield what the supervisor does, if anything, and what each busy worker does.
 
+    Of trials that a worker trains together, the row tells how far the first is.
+
     Args:
         state: Of the search.
         wide: Whether there is room for rates and longer names.
@@ -50,15 +52,15 @@ def doing(state: SearchState, wide: bool) -> Iterator[Doing]:
             yield _stage("", stage, wide, now)
     if state.study and not state.workers and not state.stopping:
         yield Doing("", "starting workers", 0, 0, "")
-    running = {trial.worker: trial for trial in state.running.values()}
     several = len(state.workers) > 1
     for worker in sorted(state.workers):
         stages = [stage for (owner, _), stage in state.stages.items() if owner == worker]
         newest = max(stages, key=lambda stage: stage.started, default=None)
-        trial = running.get(worker)
+        own = [trial for trial in state.running.values() if trial.worker == worker]
+        trial = max(own, key=lambda trial: trial.epoch.get("epoch", -1), default=None)
         names = [f"worker {worker}"] if several else []
         if trial and (wide or not several):
-            names.append(f"trial {trial.number}")
+            names.append(f"trial {trial.number}" if len(own) == 1 else f"{len(own)} trials")
         who = ", ".join(names)
         if trial is None:
             if newest:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from automl_tl.cli import bars, words
 from automl_tl.cli.console import cell, number, say, stderr, table
 from automl_tl.cli.doing import Doing, doing
-from automl_tl.cli.state import STATES, Event, SearchProgress, SearchState
+from automl_tl.cli.state import SHOWN_TRIALS, STATES, Event, SearchProgress, SearchState
 from automl_tl.units import format_duration, plural
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Dashboard:
         """Return a table of the trials that run, the newest first, and below of those that ran."""
         board = table(words.columns(self.state.metric, wide))
         now = self.state.clock()
-        for running in sorted(self.state.running.values(), key=lambda r: -r.number):
+        for running in sorted(self.state.running.values(), key=lambda r: -r.number)[:SHOWN_TRIALS]:
             epoch = running.epoch
             trial: dict[str, Any] = {
                 **running.facts,

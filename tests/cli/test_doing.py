@@ -86,6 +86,16 @@ def test_one_worker_goes_without_a_number(search: Search) -> None:
     assert [row.who for row in search.rows(wide=False)] == ["trial 4"]
 
 
+def test_trials_that_are_trained_together_have_one_row(search: Search) -> None:
+    for number in range(12):
+        search.start(number, worker=0)
+    search.epoch(3, 0, done=2)
+    [row] = search.rows()
+    assert (row.who, row.facts) == ("12 trials", "epoch 2/12  40s left")
+    shown = [line for line in search.drawn(120) if line.strip().startswith(">")]
+    assert [line.split()[1] for line in shown] == [str(n) for n in range(11, 3, -1)]
+
+
 def test_training_counts_epochs_and_the_part_of_the_one_that_runs(search: Search) -> None:
     search.start(0, worker=0)
     search.epoch(0, 0, done=2, phase="warm-up")
