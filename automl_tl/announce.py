@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from automl_tl import storage
+from automl_tl.attempt import TOLD
 from automl_tl.study import SPLITS
-from automl_tl.worker import TOLD
 
 if TYPE_CHECKING:
     import optuna

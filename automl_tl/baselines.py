@@ -24,26 +24,34 @@ class Baselines:
     Args:
         study: The Optuna study.
         space: What it searches.
+
+    Attributes:
+        done: Whether all are enqueued.
     """
 
     def __init__(self, study: optuna.Study, space: Space) -> None:
         self._study = study
         self._space = space
-        self._done = False
+        self.done = False
 
     def enqueue(self) -> None:
         """Enqueue the probes and, once all of them are finished, the best of them to be tuned.
 
         Call it at the start, and whenever a trial has finished.
         """
-        if self._done:
+        if self.done:
             return
         probes = self._space.probes()
         self._once("baselines", probes)
         ranked = self._ranked(probes)
         if ranked is not None:
             self._once("tuned", self._space.tuned(ranked))
-            self._done = True
+            self.done = True
+
+    @property
+    def waiting(self) -> int:
+        """How many trials are enqueued and not begun."""
+        return len(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def _once(self, name: str, baselines: Sequence[dict[str, Any]]) -> None:
         if self._study.user_attrs.get(name):

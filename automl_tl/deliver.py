@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from automl_tl import export, metrics, storage
+from automl_tl import export, kept, metrics, storage
 from automl_tl.calibrated import calibrated
 from automl_tl.errors import ExportError, StudyError, UsageError
 from automl_tl.host import BackendHost
@@ -76,12 +76,11 @@ def export_trial(
             f"Trial {number} of {directory.name} did not finish: `automl-tl show "
             f"{reference(directory.path)}` lists those that did."
         )
-    model = directory.model(trial.number)
-    if not model.is_file():
-        kept = [t.number for t in finished if directory.model(t.number).is_file()]
+    if kept.model_file(directory, trial.number) is None:
+        numbers = [t.number for t in finished if kept.model_file(directory, t.number)]
         raise ExportError(
             f"The model of trial {trial.number} is not kept; those of the best trials are: "
-            f"{', '.join(map(str, kept)) or 'none'}."
+            f"{', '.join(map(str, numbers)) or 'none'}."
         )
     facts = trial.user_attrs[storage.FACTS]
     spec = facts["spec"]
@@ -102,7 +101,7 @@ def export_trial(
         carried = calibrated(carried, data, logits, f"trial {trial.number}")
     with BackendHost(backend.name, device="cpu") as host:
         return export.export_model(
-            model,
+            kept.whole_model(directory, trial.number, host, store),
             chosen,
             destination,
             host,

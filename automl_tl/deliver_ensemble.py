@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from automl_tl import calibration, ensemble_trials, export, storage, testsplit
+from automl_tl import calibration, ensemble_trials, export, kept, storage, testsplit
 from automl_tl.calibrated import calibrated
 from automl_tl.deliver import with_classes
 from automl_tl.ensemble import mean_logits
@@ -112,7 +112,7 @@ def export_ensemble(
     first = members[0].facts
     pixels, _ = open_arrays(directory, data, store)[first.image_size, first.resize]
     validation_logits = mean_logits([one.logits for one in members], weights)
-    test_logits = _test_logits(directory, data, members, weights, pixels)
+    test_logits = _test_logits(directory, data, store, members, weights, pixels)
     test = _test(directory, data, chosen, test_logits)
     logits: dict[Split, Any] = {"validation": validation_logits, "test": test_logits}
     trials = storage.tried(complete)
@@ -122,7 +122,7 @@ def export_ensemble(
         facts = calibrated(facts, data, logits, "the ensemble")
 
     def write(aside: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return _write(directory, members, weights, facts, aside, images, stage)
+        return _write(directory, store, members, weights, facts, aside, images, stage)
 
     rows = data.rows("validation")[: export.IMAGES]
     report = export.prove(
@@ -150,7 +150,7 @@ def export_ensemble(
         left_out=[
             trial.number
             for trial in complete
-            if directory.model(trial.number).is_file()
+            if kept.model_file(directory, trial.number)
             and trial.number not in {one.number for one in candidates}
         ],
     )
@@ -189,6 +189,7 @@ def _hosts(members: Sequence[Candidate]) -> Iterator[tuple[int, Candidate, Backe
 
 def _write(
     directory: StudyDirectory,
+    store: Store,
     members: Sequence[Candidate],
     weights: Sequence[float],
     facts: ModelFacts,
@@ -205,7 +206,7 @@ def _write(
         for position, member, host in _hosts(members):
             file = files[position]
             file.parent.mkdir()
-            model = directory.model(member.number).resolve()
+            model = kept.whole_model(directory, member.number, host, store).resolve()
             own = _of_member(stage, member.number)
             logits[position] = export.write(host, model, "onnx", file, images, member.facts, own)
         stage(f"joining {len(members)} models", 0, 0)
@@ -238,6 +239,7 @@ def _open(aside: Path, facts: ModelFacts) -> Any:
 def _test_logits(
     directory: StudyDirectory,
     data: StudyData,
+    store: Store,
     members: Sequence[Candidate],
     weights: Sequence[float],
     pixels: Path,
@@ -250,6 +252,7 @@ def _test_logits(
     ]
     missing = [one for one, known in zip(members, logits, strict=True) if known is None]
     for _, member, host in _hosts(missing):
+        kept.whole_model(directory, member.number, host, store)
         found = testsplit.trial_logits(directory, data, member.number, pixels, host)
         logits[members.index(member)] = found
     return mean_logits(logits, weights)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from automl_tl.ensemble import Ensemble, select
 from automl_tl.errors import ExportError
 from automl_tl.identify import identify
+from automl_tl.kept import model_file
 from automl_tl.testsplit import read_logits
 
 if TYPE_CHECKING:
@@ -48,9 +49,9 @@ def kept(
     """
     found: list[Candidate] = []
     for trial in complete:
-        path = directory.model(trial.number)
+        path = model_file(directory, trial.number)
         logits = read_logits(directory, data, trial.number, "validation")
-        if logits is None or not path.is_file():
+        if logits is None or path is None:
             continue
         try:
             facts = identify(path).facts

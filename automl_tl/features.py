@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from automl_tl.cache import pixels
-from automl_tl.cache.activations import Activations
+from automl_tl.cache.activations import Activations, Reuse
 from automl_tl.cache.store import Store
 from automl_tl.data.sources import open_data
 from automl_tl.errors import CacheError, DataError, UsageError
@@ -198,7 +198,7 @@ class _Run:
         if any(cut.index == tap.cut for cut in self._info.cuts) and (last or pooling is None):
             source = self._activations.source(rows, tap)
             try:
-                self._activations.ensure(source, self._steps)
+                self._activations.ensure(source, self._steps, Reuse())
             except CacheError:
                 pass  # too large to keep; below it is computed for this call alone
             else:

@@ -17,7 +17,7 @@ from automl_tl.errors import AutoMLError, BackendDied, PluginError, TrialError
 from automl_tl.ipc import Child, parent_channel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from automl_tl.protocols import Progress
-    from automl_tl.types import EpochReport, NetworkInfo, NetworkSpec, Source, TrainFacts, TrainJob
+    from automl_tl.types import (
+        EpochReport,
+        Head,
+        NetworkInfo,
+        NetworkSpec,
+        Source,
+        TrainFacts,
+        TrainJob,
+    )
 
 STEP_SECONDS = 0.1
 """Progress inside an epoch crosses the process boundary at most this often."""
@@ -150,6 +158,17 @@ class BackendHost:
     def trainer(self, job: TrainJob) -> RemoteTrainer:
         """See ``Backend.trainer``."""
         return RemoteTrainer(self, self.call("trainer", job))
+
+    def assemble(
+        self,
+        network: NetworkSpec,
+        head: Head,
+        weights: Sequence[NDArray[np.float32]],
+        path: Path,
+        metadata: Mapping[str, str],
+    ) -> None:
+        """See ``Backend.assemble``."""
+        self.call("assemble", network, head, tuple(weights), path, dict(metadata))
 
     def load(self, path: Path) -> RemoteModel:
         """See ``Backend.load``."""

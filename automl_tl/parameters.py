@@ -71,7 +71,7 @@ _OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad")
 
 PARAMETERS: dict[str, Parameter] = {
     "depth": Parameter(
-        Range(0.0, 1.0, step=0.125, preferred=0.375),
+        Range(0.0, 1.0, step=0.125, preferred=0.5),
         "float",
         "share of the layers with weights to fine-tune, from the top; 0 is feature extraction",
         (0, 1),

@@ -5,13 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from automl_tl.types import EpochReport, NetworkInfo, NetworkSpec, Source, TrainFacts, TrainJob
+    from automl_tl.types import (
+        EpochReport,
+        Head,
+        NetworkInfo,
+        NetworkSpec,
+        Source,
+        TrainFacts,
+        TrainJob,
+    )
 
 
 class Progress(Protocol):
@@ -122,6 +130,24 @@ class Backend(Protocol):
 
     def trainer(self, job: TrainJob) -> Trainer:
         """Prepare a trial."""
+
+    def assemble(
+        self,
+        network: NetworkSpec,
+        head: Head,
+        weights: Sequence[NDArray[np.float32]],
+        path: Path,
+        metadata: Mapping[str, str],
+    ) -> None:
+        """Write the model of a frozen network and a trained head, as ``Trainer.save`` does.
+
+        Args:
+            network: The network, as it was loaded.
+            head: On its pooled output.
+            weights: The head's, as ``TrainJob.head_weights``.
+            path: Of the file.
+            metadata: Stored as it is.
+        """
 
     def load(self, path: Path) -> Model:
         """Open a model file by its content. Raises ``ExportError``."""

@@ -20,7 +20,7 @@ from automl_tl.prepare import study_space
 from automl_tl.specs import WorkerSettings
 from automl_tl.storage import best_trials
 from automl_tl.units import are, plural
-from automl_tl.worker import Setup
+from automl_tl.worker import TOGETHER, Setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,7 +78,7 @@ class Search:
         self._fatal: str | None = None
         self._stopped_at: float | None = None
         self._interrupts = Interrupts()
-        self._busy: set[int] = set()
+        self._granted: dict[int, int] = {}
         self._idle: set[int] = set()
         self._deaths: Counter[int] = Counter()
         self._failures: list[str] = []
@@ -168,7 +168,7 @@ class Search:
                 for index in sorted(self._idle):
                     if self._may_start():
                         self._grant(crew, index)
-            if self._reason and not self._busy and running == self._idle:
+            if self._reason and not self._granted and running == self._idle:
                 return
             if self._reason and self._overdue():
                 return
@@ -185,17 +185,18 @@ class Search:
     ) -> None:
         event = message["event"]
         if event == "idle":
-            self._busy.discard(index)
+            self._granted.pop(index, None)
             self._idle.add(index)
         elif event == "trial_finished":
             self._deaths[index] = 0
+            self._granted[index] = max(0, self._granted.get(index, 0) - 1)
             self._trial_finished(index, message)
             self._baselines.enqueue()
         elif event == "fatal":
             self._fatal = str(message["reason"])
             self._stop(self._fatal)
         elif event == "died":
-            self._busy.discard(index)
+            self._granted.pop(index, None)
             self._idle.discard(index)
             if self._fatal:
                 running.discard(index)
@@ -255,10 +256,16 @@ class Search:
             crew.start(index)
 
     def _grant(self, crew: Engine, index: int) -> None:
+        """Let a worker run trials: one, unless it finds frozen ones to train together."""
+        most = TOGETHER
+        if self._bounds.trials is not None:
+            most = min(most, self._bounds.trials - self._finished - sum(self._granted.values()))
+        if not self._baselines.done:  # what is drawn now must not come before what they will add
+            most = min(most, max(1, self._baselines.waiting))
         self._idle.discard(index)
-        self._busy.add(index)
+        self._granted[index] = most
         seconds = self._bounds.deadline - time.monotonic() - self._reserve()
-        crew.send(index, {"do": "trial", "seconds": seconds})
+        crew.send(index, {"do": "trials", "seconds": seconds, "most": most})
 
     def _may_start(self) -> bool:
         """Whether another trial may begin; if not, and nothing runs, the search is over."""
@@ -269,8 +276,8 @@ class Search:
         if self._reason:
             return False
         limit = self._bounds.trials
-        if limit is not None and self._finished + len(self._busy) >= limit:
-            if not self._busy:
+        if limit is not None and self._finished + sum(self._granted.values()) >= limit:
+            if not self._granted:
                 self._stop(f"{plural(limit, 'trial')} {are(limit)} finished")
             return False
         if time.monotonic() + self._reserve() >= self._bounds.deadline:
@@ -284,7 +291,7 @@ class Search:
         if time.monotonic() + self._reserve() >= self._bounds.deadline:
             self._stop("the time is up")
         if self._reason:
-            for index in sorted(self._busy):
+            for index in sorted(self._granted):
                 crew.send(index, {"do": "stop", "reason": self._reason})
 
     def _overdue(self) -> bool:
@@ -319,7 +326,7 @@ class Search:
             crew.start(0)
             self._idle.add(0)
         index = min(self._idle)
-        crew.send(index, {"do": "test", "trial": number})
+        crew.send(index, {"do": "finish", "trial": number})
         self._tell({"event": "stage", "worker": index, "what": "test split", "done": 0, "total": 1})
         limit = min(self._bounds.deadline + TEST_SECONDS, time.monotonic() + 3600)
         while time.monotonic() < limit and self._interrupts.count < 2:

@@ -1,134 +1,33 @@
 """Optuna's storage of a study, and what makes it survive a ``kill -9``.
 
 By default that is Optuna's journal file in the study directory: of Optuna's local storages the one
-with the smallest cost a trial (``docs/decisions.md``). Its own lock files would be left behind by a
-killed process, and half a line at its end would spoil it for good; our lock cures both.
+with the smallest cost a trial (``docs/decisions.md``).
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import threading
-import warnings
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from filelock import FileLock
-from optuna.samplers import BaseSampler, TPESampler
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from automl_tl.errors import StudyError
+from automl_tl.journal import Journal, damage
+from automl_tl.sampler import SeededSampler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
 JOURNAL = "journal.log"
 OWNER = "owner"
 RETRY_OF = "retry_of"
 FACTS = "facts"
-
-
-class JournalLock(BaseJournalFileLock):
-    """An advisory lock that the kernel frees when its owner dies.
-
-    Whoever takes it finds the journal whole: half a line left by a killed writer is cut off, which
-    is safe because no other writer can be at work.
-
-    Args:
-        journal: The journal file.
-    """
-
-    def __init__(self, journal: Path) -> None:
-        self._journal = journal
-        self._lock = FileLock(f"{journal}.lock", thread_local=False)
-        self._threads = threading.Lock()
-
-    def acquire(self) -> bool:
-        """Wait for the lock and mend the journal."""
-        self._threads.acquire()
-        try:
-            self._lock.acquire()
-            _cut_torn_line(self._journal)
-        except BaseException:
-            self.release()
-            raise
-        return True
-
-    def release(self) -> None:
-        """Free the lock."""
-        self._lock.release()
-        self._threads.release()
-
-
-class SeededSampler(BaseSampler):
-    """Optuna's TPE, seeded anew for every trial from the study's seed and the trial's number.
-
-    A resumed study thereby goes on with fresh draws, and repeats an uninterrupted one's.
-
-    Args:
-        seed: Of the study.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._tpe = self._fresh(0)
-
-    def _fresh(self, number: int) -> TPESampler:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return TPESampler(
-                seed=(self._seed * 1_000_003 + number) % 2**32,
-                multivariate=True,
-                group=True,
-                constant_liar=True,
-            )
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Seed the sampler for this trial."""
-        self._tpe = self._fresh(trial.number)
-        self._tpe.before_trial(study, trial)
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """See ``TPESampler``."""
-        return self._tpe.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """See ``TPESampler``."""
-        return self._tpe.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """See ``TPESampler``."""
-        return self._tpe.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        """See ``TPESampler``."""
-        self._tpe.after_trial(study, trial, state, values)
 
 
 def open_storage(directory: Path, url: str | None) -> optuna.storages.BaseStorage:
@@ -144,13 +43,13 @@ def open_storage(directory: Path, url: str | None) -> optuna.storages.BaseStorag
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         if url is None:
-            journal = directory / JOURNAL
-            backend = JournalFileBackend(str(journal), lock_obj=JournalLock(journal))
-            return optuna.storages.JournalStorage(backend)
+            return optuna.storages.JournalStorage(Journal(directory / JOURNAL))
         return optuna.storages.RDBStorage(url)
     except Exception as error:  # SQLAlchemy's drivers raise whatever they like
         if url is None:
-            raise StudyError(_damaged(directory / JOURNAL, error)) from None
+            journal = directory / JOURNAL
+            reason = f"The storage {journal} cannot be opened: {_first_line(error)}"
+            raise StudyError(damage(journal) or reason) from None
         where = url.split("@")[-1]
         raise StudyError(f"The storage {where} cannot be opened: {_first_line(error)}") from None
 
@@ -301,36 +200,6 @@ def best_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 def tried(complete: Sequence[FrozenTrial]) -> int:
     """Count the trials that were really trained: without those that took over a twin's figures."""
     return sum("twin_of" not in trial.user_attrs[FACTS] for trial in complete)
-
-
-def _cut_torn_line(journal: Path) -> None:
-    try:
-        with journal.open("r+b") as file:
-            end = file.seek(0, os.SEEK_END)
-            if end == 0:
-                return
-            file.seek(end - 1)
-            if file.read(1) == b"\n":
-                return
-            start = max(0, end - (1 << 24))
-            file.seek(start)
-            file.truncate(start + file.read().rfind(b"\n") + 1)
-    except FileNotFoundError:
-        return
-
-
-def _damaged(journal: Path, error: Exception) -> str:
-    """Name the line of a journal that cannot be read, and the way out."""
-    with suppress(OSError):
-        for number, line in enumerate(journal.read_bytes().splitlines(), start=1):
-            try:
-                json.loads(line)
-            except ValueError:
-                return (
-                    f"Line {number} of {journal} is damaged: keep a copy of the file, delete that "
-                    "line, and the study opens again."
-                )
-    return f"The storage {journal} cannot be opened: {_first_line(error)}"
 
 
 def sqlite_absolute(url: str | None) -> str | None:

@@ -6,7 +6,8 @@ studies/NAME/
   data.json           classes, broken images, notes, identity of the data
   split.csv           every image: name, class, split, SHA-256 of its bytes
   journal.log         the Optuna storage (unless --storage says otherwise)
-  trials/00012/       validation_logits.npy; model.safetensors of the best few
+  trials/00012/       validation_logits.npy, history.json; model.safetensors of the best few, or
+                      head.safetensors while only the head of a frozen network is needed
   result.json         the best trial's figures on the test split
   bounds.json         when the last search was to end
   logs/               what the workers printed
@@ -200,6 +201,10 @@ class StudyDirectory:
         """Return the path of a trial's model file, whether it exists or not."""
         return self.trial(number) / "model.safetensors"
 
+    def head(self, number: int) -> Path:
+        """Return the path of a frozen trial's head, whether it exists or not."""
+        return self.trial(number) / "head.safetensors"
+
     def log(self, worker: int) -> Path:
         """Return the path of a worker's log."""
         return self.path / "logs" / f"worker-{worker}.log"
@@ -210,8 +215,12 @@ class StudyDirectory:
         The folder is listed once; from then on each worker clears away what it wrote.
         """
         if self._models is None:
-            self._models = set(self.path.glob("trials/*/model.safetensors"))
-        keep = {self.model(number) for number in numbers}
+            self._models = {
+                path
+                for name in ("model", "head")
+                for path in self.path.glob(f"trials/*/{name}.safetensors")
+            }
+        keep = {path for n in numbers for path in (self.model(n), self.head(n))}
         for path in self._models - keep:
             path.unlink(missing_ok=True)
         self._models = keep

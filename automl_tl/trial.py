@@ -2,118 +2,50 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from automl_tl import layers, metrics
-from automl_tl.cache.activations import Activations, Reuse
-from automl_tl.errors import FinishTraining, TrialError
+from automl_tl import metrics
+from automl_tl.cache.activations import Activations
+from automl_tl.errors import AutoMLError, FinishTraining, TrialError
+from automl_tl.jobs import fine_tune_at, make_job
 from automl_tl.networks import describe
+from automl_tl.outcome import Outcome, TrialProgress
 from automl_tl.planner import GPU_RATES, Plan, Rates, Work, plan
 from automl_tl.plugins import get_plugins
+from automl_tl.training.heads import parameters
 from automl_tl.training.split import SplitTrainer
-from automl_tl.types import Head, PhaseSpec, TrainFacts, TrainJob, View
+from automl_tl.training.together import LARGEST, Ending, head_facts, train_together
+from automl_tl.types import Head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from automl_tl.cache.store import Store
     from automl_tl.host import BackendHost
     from automl_tl.networks import Networks
+    from automl_tl.outcome import Hooks
     from automl_tl.protocols import Trainer
     from automl_tl.space import TrialSpec
     from automl_tl.study import StudyData
-    from automl_tl.types import EpochReport, NetworkInfo, NetworkSpec, Source
+    from automl_tl.types import NetworkInfo, NetworkSpec, TrainFacts, TrainJob
 
 
 @dataclass(slots=True)
-class Hooks:
-    """What the trial's owner wants to hear and say while it runs.
+class _Prepared:
+    """A trial that is ready to be trained."""
 
-    Attributes:
-        planned: Called once with the network and the plan.
-        epoch: Called with every epoch's report, the metric's value and the seconds that an epoch
-            takes once its arrays are there; may raise.
-        step: Called with what is computed, images done and images in all; may raise.
-    """
-
-    planned: Callable[[NetworkInfo, int, Plan], None]
-    epoch: Callable[[EpochReport, float, float], None]
-    step: Callable[[str, int, int], None]
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What came of a trial.
-
-    Attributes:
-        value: The metric on the validation split at the last epoch.
-        validation: All metrics there.
-        logits: float32 ``(n_validation, classes)``.
-        history: One entry an epoch.
-        facts: Of the trainer.
-        head_scale: What the head multiplies its features by.
-        trainer: Still holds the model.
-        stopped: Why it was stopped before its last epoch; None when it was not.
-        reuse: What was computed of frozen layers and what was found.
-    """
-
-    value: float
-    validation: Mapping[str, Any]
-    logits: NDArray[np.float32]
-    history: list[dict[str, Any]]
-    facts: TrainFacts
-    head_scale: float
-    trainer: Trainer
-    stopped: str | None
-    reuse: Reuse
-
-
-@dataclass(slots=True)
-class _Progress:
-    """Turns what the backend says into metrics, history and calls of the hooks."""
-
-    labels: NDArray[np.int64]
-    metric: str
-    activations: Activations
-    hooks: Hooks
-    history: list[dict[str, Any]] = field(default_factory=list)
-    logits: NDArray[np.float32] | None = None
-    filling: float = 0.0
-
-    def need(self, source: Source) -> None:
-        started = time.monotonic()
-        self.activations.ensure(source, self)
-        self.filling += time.monotonic() - started
-
-    def epoch(self, report: EpochReport) -> None:
-        value = metrics.value(report.validation_logits, self.labels, self.metric)
-        self.logits = report.validation_logits
-        self.history.append(
-            {
-                "epoch": report.epoch,
-                "phase": report.phase,
-                "value": value,
-                "train_loss": report.train_loss,
-                "learning_rate": report.learning_rate,
-                "seconds": round(report.seconds, 4),
-            }
-        )
-        training, self.filling = max(0.0, report.seconds - self.filling), 0.0
-        self.hooks.epoch(report, value, training)
-
-    def step(self, what: str, done: int, total: int) -> None:
-        self.hooks.step(what, done, total)
+    job: TrainJob
+    host: BackendHost
+    progress: TrialProgress
 
 
 class TrialRunner:
-    """Runs trials of one study on one device, one after the other.
+    """Runs trials of one study on one device.
 
     Args:
         data: The study's data.
@@ -122,9 +54,10 @@ class TrialRunner:
         networks: The study's networks and pixel arrays.
         store: The cache.
         host: Returns the process of a backend.
+        threads: CPU threads, for heads that are trained in this process.
 
     Attributes:
-        reuse: Of the trial that runs, or ran last.
+        slowest: Most seconds an image that frozen layers took so far.
     """
 
     def __init__(
@@ -135,6 +68,7 @@ class TrialRunner:
         networks: Networks,
         store: Store,
         host: Callable[[str], BackendHost],
+        threads: int = 1,
     ) -> None:
         self._data = data
         self._metric = metric
@@ -142,10 +76,12 @@ class TrialRunner:
         self._networks = networks
         self._store = store
         self._host = host
+        self._threads = threads
         self._train = data.rows("train")
         self._validation = data.rows("validation")
+        self._labels = data.labels[self._validation]
         self._activations: dict[tuple[NetworkSpec, Path], Activations] = {}
-        self.reuse = Reuse()
+        self.slowest = 0.0
 
     def run(self, spec: TrialSpec, hooks: Hooks) -> Outcome:
         """Run a trial.
@@ -155,10 +91,97 @@ class TrialRunner:
             FinishTraining: When a hook said so before the first epoch ended.
             TrialError: When it failed.
         """
+        prepared = self._prepare(spec, hooks)
+        trainer = SplitTrainer(prepared.job, prepared.host)
+        stopped = None
+        try:
+            facts = trainer.run(prepared.progress)
+        except FinishTraining as stop:
+            stopped, facts = stop, trainer.facts()
+        return self._outcome(prepared, facts, trainer, stopped)
+
+    def shared(self, spec: TrialSpec) -> object | None:
+        """Return what trials have in common that can be run together; None for one that cannot.
+
+        Together run heads on the same stored features.
+        """
+        if not spec.frozen or spec.pooling == "flatten":
+            return None
+        try:
+            network, info = self._described(spec)
+        except AutoMLError:  # the trial itself will say what is wrong
+            return None
+        if parameters(Head(len(self._data.classes), spec.head_units), info.features) > LARGEST:
+            return None
+        return network, self._networks.pixels(spec), spec.pooling
+
+    def run_together(
+        self, specs: Sequence[TrialSpec], hooks: Sequence[Hooks]
+    ) -> list[Outcome | AutoMLError]:
+        """Run trials that have the same ``shared``, each to the numbers that it would reach alone.
+
+        Returns:
+            What came of each, or what ``run`` would have raised.
+        """
+        found: list[_Prepared | AutoMLError] = []
+        for spec, hook in zip(specs, hooks, strict=True):
+            try:
+                found.append(self._prepare(spec, hook))
+            except AutoMLError as error:
+                found.append(error)
+        ready = [one for one in found if isinstance(one, _Prepared)]
+        endings: list[Ending] = []
+        if ready:
+            jobs = [one.job for one in ready]
+            endings = train_together(jobs, [one.progress for one in ready], self._threads)
+        ended = iter(endings)
+        return [
+            self._ended(one, next(ended)) if isinstance(one, _Prepared) else one for one in found
+        ]
+
+    def _ended(self, prepared: _Prepared, ending: Ending) -> Outcome | AutoMLError:
+        stop = ending.error
+        if stop is not None and not isinstance(stop, FinishTraining):
+            return stop
+        if ending.weights is None:
+            return stop or TrialError("The head ended without reporting an epoch.")
+        try:
+            return self._outcome(prepared, head_facts(prepared.job), ending.weights, stop)
+        except AutoMLError as error:
+            return error
+
+    def _outcome(
+        self,
+        prepared: _Prepared,
+        facts: TrainFacts,
+        trained: Trainer | tuple[NDArray[np.float32], ...],
+        stopped: FinishTraining | None,
+    ) -> Outcome:
+        progress = prepared.progress
+        if progress.logits is None:
+            raise stopped or TrialError("The backend finished without reporting an epoch.")
+        return Outcome(
+            value=progress.history[-1]["value"],
+            validation=metrics.from_logits(progress.logits, self._labels),
+            logits=progress.logits,
+            history=progress.history,
+            facts=facts,
+            head_scale=prepared.job.head.scale,
+            trained=trained,
+            stopped=str(stopped) if stopped else None,
+            reuse=progress.reuse,
+        )
+
+    def _described(self, spec: TrialSpec) -> tuple[NetworkSpec, NetworkInfo]:
         network = self._networks.network(spec)
         host = self._host(network.backbone.partition("/")[0])
-        info = describe(network, host, self._store)
-        at = self.fine_tune_at(spec, info)
+        return network, describe(network, host, self._store)
+
+    def _prepare(self, spec: TrialSpec, hooks: Hooks) -> _Prepared:
+        """Plan a trial, and have the features computed that its head sees."""
+        network, info = self._described(spec)
+        host = self._host(network.backbone.partition("/")[0])
+        at = fine_tune_at(spec, info)
         epochs = 0 if at == len(info.layers) else spec.epochs
         planned = plan(
             info,
@@ -174,107 +197,34 @@ class TrialRunner:
             GPU_RATES if host.chosen.startswith("cuda") else Rates(),
         )
         hooks.planned(info, at, planned)
+        activations = self._activations_of(network, info, spec, host)
+        progress = TrialProgress(self._labels, self._metric, activations, hooks)
+        scale = self._head_scale(planned, activations, progress)
+        self.slowest = max(self.slowest, progress.reuse.slowest)
+        head = Head(len(self._data.classes), spec.head_units, spec.dropout, spec.pooling, scale)
+        progress.job = make_job(
+            spec, self._data, network, info, head, planned, activations, self._seed
+        )
+        return _Prepared(progress.job, host, progress)
+
+    def _activations_of(
+        self, network: NetworkSpec, info: NetworkInfo, spec: TrialSpec, host: BackendHost
+    ) -> Activations:
         pixels, pixels_id = self._networks.pixels(spec)
         plugins = get_plugins()
         backbone = plugins.backbone(spec.backbone)
         input_id = f"{pixels_id}/{backbone.preprocess}/{plugins.provider(spec.backbone)}"
-        activations = self._activations.setdefault(
+        return self._activations.setdefault(
             (network, pixels),
             Activations(self._store, host, network, info, pixels, input_id),
         )
-        self.reuse = activations.reuse = Reuse()
-        labels = self._data.labels[self._validation]
-        progress = _Progress(labels, self._metric, activations, hooks)
-        scale = self._head_scale(planned, activations, progress)
-        head = Head(len(self._data.classes), spec.head_units, spec.dropout, spec.pooling, scale)
-        job = self._job(spec, network, info, head, at, planned, activations)
-        trainer = SplitTrainer(job, host)
-        stopped = None
-        try:
-            facts = trainer.run(progress)
-        except FinishTraining as stop:
-            if progress.logits is None:
-                raise
-            stopped = str(stop)
-            facts = trainer.facts()
-        if progress.logits is None:
-            raise TrialError("The backend finished without reporting an epoch.")
-        return Outcome(
-            value=progress.history[-1]["value"],
-            validation=metrics.from_logits(progress.logits, labels),
-            logits=progress.logits,
-            history=progress.history,
-            facts=facts,
-            head_scale=scale,
-            trainer=trainer,
-            stopped=stopped,
-            reuse=activations.reuse,
-        )
 
-    def fine_tune_at(self, spec: TrialSpec, info: NetworkInfo) -> int:
-        """Return the index of the first layer that trains."""
-        if spec.fine_tune_at is not None:
-            return layers.at_layer(info, spec.fine_tune_at, spec.backbone)
-        return layers.at_depth(info, spec.depth or 0.0)
-
-    def _head_scale(self, planned: Plan, activations: Activations, progress: _Progress) -> float:
+    def _head_scale(
+        self, planned: Plan, activations: Activations, progress: TrialProgress
+    ) -> float:
         """Return the scale of the head's input, 1 where its features are not stored."""
         if planned.head.cut == 0:
             return 1.0
         features = activations.source(self._train, planned.head)
-        activations.ensure(features, progress)
+        activations.ensure(features, progress, progress.reuse)
         return activations.scale(features)
-
-    def _job(
-        self,
-        spec: TrialSpec,
-        network: NetworkSpec,
-        info: NetworkInfo,
-        head: Head,
-        at: int,
-        planned: Plan,
-        activations: Activations,
-    ) -> TrainJob:
-        frozen = planned.tune is None
-        tune_train: tuple[Source, ...] = ()
-        tune_validation = None
-        if planned.tune:
-            views: list[View | None] = [
-                View(spec.augmentation, self._seed, index, spec.flip)
-                for index in range(planned.views)
-            ]
-            tune_train = tuple(
-                activations.source(self._train, planned.tune, view) for view in views or [None]
-            )
-            tune_validation = activations.source(self._validation, planned.tune)
-        return TrainJob(
-            network=network,
-            info=info,
-            head=head,
-            fine_tune_at=at,
-            warmup=PhaseSpec(
-                spec.warmup_epochs + (spec.epochs if frozen else 0), spec.learning_rate
-            ),
-            fine_tuning=PhaseSpec(
-                0 if frozen else spec.epochs, spec.learning_rate * spec.fine_tune_factor
-            ),
-            optimizer=spec.optimizer,
-            schedule=spec.schedule,
-            weight_decay=spec.weight_decay,
-            batch_size=spec.batch_size,
-            label_smoothing=spec.label_smoothing,
-            class_weights=self._class_weights(spec),
-            seed=self._seed,
-            train_labels=self._data.labels[self._train],
-            head_train=activations.source(self._train, planned.head),
-            head_validation=activations.source(self._validation, planned.head),
-            tune_train=tune_train,
-            tune_validation=tune_validation,
-        )
-
-    def _class_weights(self, spec: TrialSpec) -> NDArray[np.float32] | None:
-        if spec.class_weights == "none":
-            return None
-        counts = np.bincount(self._data.labels[self._train], minlength=len(self._data.classes))
-        weights: NDArray[np.float64] = counts.sum() / (len(counts) * np.maximum(counts, 1))
-        return weights.astype(np.float32)

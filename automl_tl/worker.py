@@ -6,23 +6,16 @@ import json
 import os
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from automl_tl import metrics, storage
+from automl_tl import kept, metrics, storage
+from automl_tl.attempt import STATES, Attempt
 from automl_tl.cache.store import Store
-from automl_tl.errors import (
-    AutoMLError,
-    BackendDied,
-    FinishTraining,
-    PruneTraining,
-    UsageError,
-)
-from automl_tl.files import write_json
+from automl_tl.errors import AutoMLError, FinishTraining, UsageError
 from automl_tl.host import BackendHost
 from automl_tl.ipc import Channel, parent_channel
 from automl_tl.observe import Observers
@@ -30,30 +23,20 @@ from automl_tl.prepare import study_space
 from automl_tl.recipe import model_facts
 from automl_tl.study import KEEP_MODELS, StudyDirectory
 from automl_tl.testsplit import test_trial
-from automl_tl.trial import Hooks, TrialRunner
+from automl_tl.trial import TrialRunner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from automl_tl.networks import Networks
-    from automl_tl.planner import Plan
-    from automl_tl.space import TrialSpec
-    from automl_tl.trial import Outcome
-    from automl_tl.types import EpochReport, NetworkInfo
+    from automl_tl.outcome import Outcome
+    from automl_tl.types import EpochReport
 
-_STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-}
-TOLD = ("duration_s", "epochs", "planned_epochs", "fine_tune_at", "layers", "stopped")
-"""What a listener is told of a finished trial's facts."""
-STAGE_SECONDS = 0.25
+TOGETHER = 8
+"""Most frozen trials that are asked for at once, to train their heads together."""
 SAVED_A_SECOND = 25e6
 """Parameters that a slow disk writes: 300 M took 11 s on one at 110 MB/s."""
-TUNED_BEFORE_PRUNING = 3
-"""Epochs of fine-tuning that every trial gets; the first ones say little of the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +82,7 @@ class Worker:
         self._data = self._directory.data()
         self._space = study_space(self._config)
         config = self._config
-        self._study = storage.open_optuna(setup.directory, config.storage, config.name, config.seed)
+        self.study = storage.open_optuna(setup.directory, config.storage, config.name, config.seed)
         self._hosts: dict[str, BackendHost] = {}
         self._store = Store(setup.cache, setup.cache_bytes)
         self._runner = TrialRunner(
@@ -109,24 +92,54 @@ class Worker:
             setup.networks,
             self._store,
             self._host,
+            setup.threads,
         )
-        self._observers = Observers(self._directory, lambda text: self._say("warning", text=text))
+        self._observers = Observers(self._directory, lambda text: self.say("warning", text=text))
         self._owner = storage.owner()
         self._deadline = float("inf")
-        self._said = 0.0
-        self._parameters = 0
+        self._stopping: str | None = None
 
     def run(self) -> None:
         """Serve the supervisor until it closes the channel."""
-        self._say("idle")
+        self.say("idle")
         while True:
             message = self._channel.receive()
-            if message["do"] == "trial":
+            if message["do"] == "trials":
                 self._deadline = time.monotonic() + message["seconds"]
-                self._trial()
-            elif message["do"] == "test":
-                self._test(message["trial"])
-            self._say("idle")  # also to a stop that came when nothing ran
+                self._stopping = None
+                self._trials(message["most"])
+            elif message["do"] == "finish":
+                self._finish(message["trial"])
+            self.say("idle")  # also to a stop that came when nothing ran
+
+    def say(self, event: str, **facts: Any) -> None:
+        """Tell the supervisor; see ``Owner``."""
+        self._channel.send({"event": event, **facts})
+
+    def observe_epoch(self, number: int, report: EpochReport, value: float) -> None:
+        """Tell the observers; see ``Owner``."""
+        self._observers.epoch(number, report, value)
+
+    def check(self, ahead: float) -> None:
+        """Raise when the deadline is nearer than ``ahead`` seconds, or somebody asked to stop."""
+        if time.monotonic() + ahead > self._deadline:
+            raise FinishTraining("the time is up")
+        try:
+            message = self._channel.receive(0)
+            if message["do"] == "stop":
+                self._stopping = str(message["reason"])
+        except TimeoutError:
+            pass
+        if self._stopping:
+            raise FinishTraining(self._stopping)
+
+    def closing_seconds(self, parameters: int) -> float:
+        """Estimate what saving the model and the test split will take.
+
+        The former from its size, the latter from what the frozen layers took an image.
+        """
+        test = self._runner.slowest * len(self._data.rows("test"))
+        return round(test + parameters / SAVED_A_SECOND, 2)
 
     def _host(self, name: str) -> BackendHost:
         if name not in self._hosts:
@@ -134,202 +147,121 @@ class Worker:
             self._hosts[name] = BackendHost(name, self._setup.device, self._setup.threads, log)
         return self._hosts[name]
 
-    def _say(self, event: str, **facts: Any) -> None:
-        self._channel.send({"event": event, **facts})
-
-    def _trial(self) -> None:
-        started = time.monotonic()
+    def _trials(self, most: int) -> None:
+        """Run so many trials at most: heads on the same features together, any other alone."""
         for path, _ in self._setup.networks.arrays.values():
             self._store.touch(path)
-        trial = self._study.ask()
-        trial.set_user_attr(storage.OWNER, self._owner)
-        facts: dict[str, Any] = {}
-        value = None
-        state = TrialState.FAIL
-        again = False
-        try:
-            spec = self._space.suggest(trial)
-            params = dict(trial.params)
-            self._say("trial_asked", number=trial.number, backbone=spec.backbone, params=params)
-            facts["spec"] = asdict(spec)
-            twin = self._twin(facts["spec"])
-            if twin:
-                facts.update(twin.user_attrs[storage.FACTS], reuse=None, twin_of=twin.number)
-                facts["notes"] = [f"the same trial as {twin.number}, whose figures it takes over"]
-                value = float(twin.values[0])
-            else:
-                outcome = self._run(trial, spec, facts)
-                value = outcome.value
-                self._keep(trial, outcome, facts)
-            state = TrialState.COMPLETE
-        except PruneTraining:
-            state = TrialState.PRUNED
-            value = facts.get("last_value")
-        except (UsageError, optuna.exceptions.OptunaError):
-            raise  # no other trial would fare better
-        except (FinishTraining, BackendDied) as error:
-            facts["reason"] = str(error)
-            again = True
-        except AutoMLError as error:
-            facts["reason"] = str(error)
-        except Exception as error:  # a bug must not end the study
-            traceback.print_exc()
-            facts["reason"] = f"{type(error).__name__}: {error}"
-        facts["duration_s"] = round(time.monotonic() - started, 3)
-        if again:
-            frozen = self._study.get_trials(deepcopy=False)[trial.number]
-            again = storage.fail(self._study, frozen, facts)
-        else:
-            trial.set_user_attr(storage.FACTS, facts)
-            self._study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
-        self._drop_models()
-        self._say(
-            "trial_finished",
-            number=trial.number,
-            state="stopped" if again else _STATES[state],
-            value=value,
-            again=again,
-            twin_of=facts.get("twin_of"),
-            params=dict(trial.params),
-            backbone=facts.get("spec", {}).get("backbone"),
-            **{key: facts.get(key) for key in (*TOLD, "reason")},
-            closing_seconds=facts.get("closing_seconds", 0.0),
-            notes=facts.get("notes", []),
-            reuse=facts.get("reuse"),
-        )
-        self._observe(trial, _STATES[state], value, facts)
+        together: list[Attempt] = []
+        alone: Attempt | None = None
+        common: object = None
+        for _ in range(most):
+            attempt = self._ask()
+            if twin := self._twin(attempt.facts["spec"]):
+                attempt.take_over(twin)
+                self._told(attempt)
+                continue
+            shared = self._runner.shared(attempt.spec)
+            common = common if together else shared
+            if shared is None or shared != common:
+                alone = attempt
+                break
+            together.append(attempt)
+        for batch in (together, [alone] if alone else []):
+            if batch:
+                self._run(batch)
 
-    def _observe(
-        self, trial: optuna.Trial, state: str, value: float | None, facts: Mapping[str, Any]
-    ) -> None:
-        """Tell the observers of a finished trial, and wait until they have heard all of it."""
-        if not self._config.log:
-            return
-        self._observers.trial(trial.number, state, value, dict(trial.params), facts)
-        writing = f"writing to {' and '.join(self._config.log)}"
-        self._say("stage", what=writing, done=0, total=1)
-        self._observers.wait(self._deadline)
-        self._say("stage", what=writing, done=1, total=1)
+    def _ask(self) -> Attempt:
+        trial = self.study.ask()
+        trial.set_user_attr(storage.OWNER, self._owner)
+        attempt = Attempt(self, trial, self._space, len(self._data.rows("train")))
+        params = dict(trial.params)
+        self.say("trial_asked", number=trial.number, backbone=attempt.spec.backbone, params=params)
+        return attempt
 
     def _twin(self, spec: Mapping[str, Any]) -> optuna.trial.FrozenTrial | None:
         """Return a finished trial of exactly this spec: it would give the same numbers again."""
         stored = json.loads(json.dumps(spec))
-        for trial in storage.best_trials(self._study):
+        for trial in storage.best_trials(self.study):
             facts = trial.user_attrs[storage.FACTS]
             if facts["spec"] == stored and not facts["stopped"]:
                 return trial
         return None
 
-    def _run(self, trial: optuna.Trial, spec: TrialSpec, facts: dict[str, Any]) -> Outcome:
-        def planned(info: NetworkInfo, at: int, plan: Plan) -> None:
-            self._parameters = sum(layer.parameters for layer in info.layers)
-            facts.update(fine_tune_at=at, layers=len(info.layers), plan=plan.why)
-            trial.set_user_attr(storage.FACTS, facts)
-            self._say(
-                "trial_started",
-                number=trial.number,
-                backbone=spec.backbone,
-                params=dict(trial.params),
-                fine_tune_at=at,
-                layers=len(info.layers),
-                plan=plan.why,
-            )
-
-        def epoch(report: EpochReport, value: float, seconds: float) -> None:
-            facts.update(epochs=report.epoch + 1, planned_epochs=report.epochs, last_value=value)
-            last = report.epoch + 1 == report.epochs
-            if last or report.phase == "fine-tuning":  # the warm-up is never pruned
-                trial.report(value, report.epoch)
-            self._say(
-                "epoch",
-                number=trial.number,
-                phase=report.phase,
-                epoch=report.epoch,
-                epochs=report.epochs,
-                value=value,
-                train_loss=report.train_loss,
-                seconds=report.seconds,
-                closing_seconds=self._closing_seconds(),
-            )
-            self._observers.epoch(trial.number, report, value)
-            tuned = report.epoch + 1 - spec.warmup_epochs if report.phase == "fine-tuning" else 0
-            if tuned >= TUNED_BEFORE_PRUNING and not last and trial.should_prune():
-                raise PruneTraining("pruned")
-            self._check(0 if last else seconds)
-
-        def step(what: str, done: int, total: int) -> None:
-            now = time.monotonic()
-            if now - self._said >= STAGE_SECONDS or (done >= total and "prefix" in what):
-                self._said = now
-                self._say("stage", what=what, done=done, total=total, number=trial.number)
-            self._check(0)
-
-        outcome = self._runner.run(spec, Hooks(planned, epoch, step))
-        facts.update(
-            total_parameters=outcome.facts.total_parameters,
-            trainable_parameters=outcome.facts.trainable_parameters,
-            trainable_variables=outcome.facts.trainable_variables,
-            device=outcome.facts.device,
-            precision=outcome.facts.precision,
-            head_scale=outcome.head_scale,
-            notes=list(outcome.facts.notes),
-            stopped=outcome.stopped,
-            validation=dict(outcome.validation),
-            reuse=asdict(outcome.reuse),
-            closing_seconds=self._closing_seconds(),
-        )
-        return outcome
-
-    def _check(self, ahead: float) -> None:
-        """Raise when the deadline is nearer than ``ahead`` seconds, or somebody asked to stop."""
-        if time.monotonic() + ahead > self._deadline:
-            raise FinishTraining("the time is up")
+    def _run(self, batch: list[Attempt]) -> None:
+        """Run attempts that have the same ``shared``, or one."""
+        outcomes: Sequence[Outcome | Exception]
         try:
-            message = self._channel.receive(0)
-        except TimeoutError:
-            return
-        if message["do"] == "stop":
-            raise FinishTraining(str(message["reason"]))
+            if self._runner.shared(batch[0].spec) is None:
+                outcomes = [self._runner.run(batch[0].spec, batch[0].hooks())]
+            else:
+                specs, hooks = [one.spec for one in batch], [one.hooks() for one in batch]
+                outcomes = self._runner.run_together(specs, hooks)
+        except Exception as error:
+            outcomes = [error] * len(batch)
+        for attempt, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, UsageError | optuna.exceptions.OptunaError):
+                raise outcome  # no other trial would fare better
+            if isinstance(outcome, Exception):
+                attempt.fail(outcome, len(batch))
+            else:
+                attempt.complete(outcome, len(batch))
+                try:
+                    self._keep(attempt, outcome)
+                except AutoMLError as error:
+                    attempt.fail(error, len(batch))
+            self._told(attempt)
 
-    def _closing_seconds(self) -> float:
-        """Estimate what saving the model and the test split will take.
-
-        The former from its size, the latter from what the frozen layers took an image.
-        """
-        test = self._runner.reuse.slowest * len(self._data.rows("test"))
-        return round(test + self._parameters / SAVED_A_SECOND, 2)
-
-    def _keep(self, trial: optuna.Trial, outcome: Outcome, facts: dict[str, Any]) -> None:
+    def _keep(self, attempt: Attempt, outcome: Outcome) -> None:
         """Write a trial's files before it is told, so that no finished trial lacks them."""
-        folder = self._directory.trial(trial.number)
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / ".validation_logits.npy"
-        np.save(aside, outcome.logits)
-        aside.replace(folder / "validation_logits.npy")
-        write_json(folder / "history.json", outcome.history)
-        kept = storage.best_trials(self._study)[:KEEP_MODELS]
-        if len(kept) == KEEP_MODELS:
-            last = metrics.goodness(float(kept[-1].values[0]), self._config.metric)
+        kept.write_figures(self._directory, attempt.number, outcome.logits, outcome.history)
+        best = storage.best_trials(self.study)[:KEEP_MODELS]
+        if len(best) == KEEP_MODELS:
+            last = metrics.goodness(float(best[-1].values[0]), self._config.metric)
             if metrics.goodness(outcome.value, self._config.metric) <= last:
                 return
-        model = model_facts(self._config, self._data, trial.number, facts)
-        outcome.trainer.save(self._directory.model(trial.number), model.metadata())
+        facts = model_facts(self._config, self._data, attempt.number, attempt.facts)
+        kept.write_model(self._directory, attempt.number, outcome.trained, facts.metadata())
 
-    def _drop_models(self) -> None:
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        running = [trial.number for trial in trials]
-        best = [trial.number for trial in storage.best_trials(self._study)[:KEEP_MODELS]]
-        self._directory.keep_models([*best, *running])
+    def _told(self, attempt: Attempt) -> None:
+        """Have an attempt told, and let go of the models that are no longer among the best."""
+        attempt.tell()
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        best = storage.best_trials(self.study)[:KEEP_MODELS]
+        self._directory.keep_models([trial.number for trial in (*best, *running)])
+        self._observe(attempt)
 
-    def _test(self, number: int) -> None:
-        """Compute a trial's figures on the split that the search never saw."""
+    def _observe(self, attempt: Attempt) -> None:
+        """Tell the observers of a finished trial, and wait until they have heard all of it."""
+        if not self._config.log:
+            return
+        params = dict(attempt.trial.params)
+        state = STATES[attempt.state]
+        self._observers.trial(attempt.number, state, attempt.value, params, attempt.facts)
+        writing = f"writing to {' and '.join(self._config.log)}"
+        self.say("stage", what=writing, done=0, total=1)
+        self._observers.wait(self._deadline)
+        self.say("stage", what=writing, done=1, total=1)
+
+    def _finish(self, number: int) -> None:
+        """Write the models that are kept, and compute a trial's figures on the unseen split."""
+        for trial in storage.best_trials(self.study)[:KEEP_MODELS]:
+            if kept.model_file(self._directory, trial.number):
+                self._whole(trial)
         try:
-            spec = self._study.get_trials(deepcopy=False)[number].user_attrs[storage.FACTS]["spec"]
+            trial = self.study.get_trials(deepcopy=False)[number]
+            spec = trial.user_attrs[storage.FACTS]["spec"]
             host = self._host(spec["backbone"].partition("/")[0])
             test_trial(self._directory, self._data, number, spec, self._setup.networks, host)
         except (AutoMLError, OSError) as error:
-            self._say("warning", text=f"The test split was not evaluated: {error}")
-        self._say("tested", number=number)
+            self.say("warning", text=f"The test split was not evaluated: {error}")
+        self.say("tested", number=number)
+
+    def _whole(self, trial: optuna.trial.FrozenTrial) -> None:
+        backend = trial.user_attrs[storage.FACTS]["spec"]["backbone"].partition("/")[0]
+        try:
+            kept.whole_model(self._directory, trial.number, self._host(backend), self._store)
+        except (AutoMLError, OSError) as error:
+            self.say("warning", text=f"The model of trial {trial.number} is not written: {error}")
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from automl_tl.cache.activations import Activations
+from automl_tl.cache.activations import Activations, Reuse
 from automl_tl.cache.store import Store
 from automl_tl.errors import FinishTraining, TrialError, UsageError
 from automl_tl.host import BackendHost
@@ -31,12 +31,13 @@ class Recorder:
 
     def __init__(self, activations: Activations, stop_at: int | None = None) -> None:
         self.activations = activations
+        self.reuse = Reuse()
         self.reports: list[EpochReport] = []
         self.steps: list[tuple[str, int, int]] = []
         self.stop_at = stop_at
 
     def need(self, source: Source) -> None:
-        self.activations.ensure(source, self)
+        self.activations.ensure(source, self, self.reuse)
 
     def epoch(self, report: EpochReport) -> None:
         self.reports.append(report)
@@ -135,7 +136,7 @@ def test_a_deeper_cut_is_derived_from_a_stored_shallower_one(workshop: Workshop)
     derived = activations.source(rows, Tap(deep))
     recorder.need(derived)
     flops = {cut.index: cut.flops for cut in workshop.info.cuts}
-    done = [one["flops"] for one in activations.reuse.passes]
+    done = [one["flops"] for one in recorder.reuse.passes]
     assert done == [flops[shallow] * 10, (flops[deep] - flops[shallow]) * 10]
 
     straight = Path(workshop.store.root) / "straight.npy"
@@ -152,10 +153,14 @@ def test_reuse_counts_every_epoch_that_was_spared(workshop: Workshop) -> None:
     source = activations.source(rows, Tap(len(workshop.info.layers), "avg"))
     for _ in range(3):
         recorder.need(source)
-    assert len(activations.reuse.passes) == 1
-    assert (activations.reuse.hits, activations.reuse.images) == (0, 20)
-    other = workshop.open()
-    Recorder(other).need(other.source(rows, Tap(len(workshop.info.layers), "avg")))
+        activations.read(source, recorder.reuse)
+    assert len(recorder.reuse.passes) == 1
+    assert (recorder.reuse.hits, recorder.reuse.images) == (0, 20)
+    assert recorder.reuse.seconds > 0
+    other = Recorder(workshop.open())
+    again = other.activations.source(rows, Tap(len(workshop.info.layers), "avg"))
+    other.need(again)
+    other.activations.read(again, other.reuse)
     assert (len(other.reuse.passes), other.reuse.hits, other.reuse.images) == (0, 1, 10)
 
 

@@ -118,8 +118,8 @@ def test_every_backbone_is_probed_and_the_best_are_tuned_within_the_space() -> N
     assert [(p["backbone"], p["depth"]) for p in found] == [
         ("a/x", 0.0),
         ("b/y", 0.0),
-        ("b/y", 0.375),
-        ("a/x", 0.375),
+        ("b/y", 0.5),
+        ("a/x", 0.5),
     ]
     assert [space.backbone(p) for p in found] == [p["backbone"] for p in found]
     assert {p["learning_rate"] for p in found} == {1e-3}

@@ -7,16 +7,17 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import optuna
 import pytest
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import TrialState
 
-from automl_tl import storage
+from automl_tl import journal, storage
 from automl_tl.errors import StudyError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import optuna
 
 
 def open_study(path: Path, seed: int = 0, url: str | None = None) -> optuna.Study:
@@ -48,7 +49,7 @@ def test_the_lock_of_a_killed_writer_is_free_at_once(tmp_path: Path) -> None:
     script = """
 import sys, time
 from pathlib import Path
-from automl_tl.storage import JournalLock
+from automl_tl.journal import JournalLock
 JournalLock(Path(sys.argv[1]) / "journal.log").acquire()
 print("held", flush=True)
 time.sleep(60)
@@ -63,6 +64,36 @@ time.sleep(60)
     started = time.monotonic()
     run_trial(open_study(tmp_path))
     assert time.monotonic() - started < 5
+
+
+def test_parameters_are_written_together_and_read_by_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_study(tmp_path)
+    appended: list[int] = []
+    append = JournalFileBackend.append_logs
+
+    def counting(self: JournalFileBackend, logs: list[dict[str, object]]) -> None:
+        appended.append(len(logs))
+        append(self, logs)
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", counting)
+    trial = study.ask()
+    for name in "abcd":
+        trial.suggest_float(name, 0, 1)
+    assert appended == [1]
+    trial.set_user_attr("k", 1)
+    assert appended == [1, 5]
+    (seen,) = open_study(tmp_path).trials
+    assert seen.params == trial.params
+    study.tell(trial, 1.0)
+    assert study.trials[0].params == seen.params
+    again = study.ask({"e": optuna.distributions.FloatDistribution(0, 1)})
+    assert study.trials[1].params == again.params  # reading writes what waits, too
+
+
+def test_the_code_of_parameters_is_optunas() -> None:
+    assert journal._PARAMETER == JournalOperation.SET_TRIAL_PARAM
 
 
 def test_processes_share_a_journal(tmp_path: Path) -> None:

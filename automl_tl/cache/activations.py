@@ -35,6 +35,7 @@ class Reuse:
         images: Images read from arrays in all epochs, without the frozen layers running again.
         seconds: What computing those had taken, epoch for epoch.
         slowest: Most seconds an image that any of the arrays took.
+        new: Arrays computed whose first epoch is still to come.
     """
 
     passes: list[dict[str, Any]] = field(default_factory=list)
@@ -42,6 +43,17 @@ class Reuse:
     images: int = 0
     seconds: float = 0.0
     slowest: float = 0.0
+    new: set[Path] = field(default_factory=set)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is recorded of it, JSON-ready."""
+        return {
+            "passes": self.passes,
+            "hits": self.hits,
+            "images": self.images,
+            "seconds": self.seconds,
+            "slowest": self.slowest,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +93,6 @@ class Activations:
         self._input_id = input_id
         self._promises: dict[Path, _Promise] = {}
         self._ready: dict[Path, float] = {}
-        self.reuse = Reuse()
 
     def source(self, rows: NDArray[np.int64], tap: Tap, view: View | None = None) -> Source:
         """Promise the values at a tap for some images; nothing is computed yet.
@@ -98,8 +109,13 @@ class Activations:
         self._promises[path] = _Promise(key, rows, tap, view)
         return Source(path, tap.cut, tap.pooling)
 
-    def ensure(self, source: Source, progress: Progress) -> None:
+    def ensure(self, source: Source, progress: Progress, reuse: Reuse) -> None:
         """Keep a promise: compute the array unless it is stored, from the deepest stored cut below.
+
+        Args:
+            source: Promised by ``source``; pixels need nothing.
+            progress: Of the trial that needs it.
+            reuse: Of that trial.
 
         Raises:
             CacheError: When there is no room for it.
@@ -110,7 +126,6 @@ class Activations:
             return
         shape = self._shape(promise)
         if source.path in self._ready and self._store.touch(source.path):
-            self._count(shape[0], self._ready[source.path])
             return
         started = time.monotonic()
         flops = {cut.index: cut.flops for cut in self._info.cuts}
@@ -127,12 +142,12 @@ class Activations:
 
         entry, computed = self._store.get(KIND, promise.key, shape, "float32", fill, waiting)
         seconds = self._ready[source.path] = float(entry.meta["seconds"])
-        self.reuse.slowest = max(self.reuse.slowest, seconds / shape[0])
+        reuse.slowest = max(reuse.slowest, seconds / shape[0])
         if not computed:
-            self.reuse.hits += 1
-            self._count(shape[0], seconds)
+            reuse.hits += 1
             return
-        self.reuse.passes.append(
+        reuse.new.add(source.path)
+        reuse.passes.append(
             {
                 "cut": tap.cut,
                 "pooling": tap.pooling,
@@ -158,9 +173,16 @@ class Activations:
                 return Source(entry.path, cut.index)
         return Source(self._pixels, 0, None, rows, view)
 
-    def _count(self, images: int, seconds: float) -> None:
-        self.reuse.images += images
-        self.reuse.seconds += seconds
+    def read(self, source: Source, reuse: Reuse) -> None:
+        """Count an epoch over a source: it saved a pass, unless the array was made for it."""
+        promise = self._promises.get(source.path)
+        if promise is None:
+            return
+        if source.path in reuse.new:
+            reuse.new.discard(source.path)
+            return
+        reuse.images += len(promise.rows)
+        reuse.seconds += self._ready.get(source.path, 0.0)
 
     def _shape(self, promise: _Promise) -> tuple[int, ...]:
         images = len(promise.rows)

@@ -2,22 +2,22 @@
 
 A head on stored features is the same computation in every framework, and a small one: calling
 into a framework costs more than its arithmetic. So the core does it, once for all of them. Heads
-of one shape, optimizer and batch size are stacked and see the same batches, as in DINOv2's linear
-evaluation (Oquab et al., 2023).
+of one shape are stacked and see the same batches, as in DINOv2's linear evaluation (Oquab et al.,
+2023).
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from automl_tl.errors import UsageError
-from automl_tl.training.head import decays, kernels
+from automl_tl.training.head import kernels
+from automl_tl.training.updates import Update
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -25,13 +25,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
 
-EPSILON = 1e-7
-MOMENTUM = 0.9
-BETA1, BETA2 = 0.9, 0.999
-DECAY = 0.9
-"""Of RMSprop's mean of squares."""
-START = 0.1
-"""Of Adagrad's sum of squares."""
 _DRAWS = 1 << 16
 
 
@@ -49,8 +42,8 @@ class HeadStack:
     Keras's constants; weight decay is decoupled for ``adamw`` and L2 otherwise, and spares biases.
 
     Args:
-        jobs: One a head. They agree in ``head.units``, ``head.classes``, ``optimizer``,
-            ``class_weights`` and ``seed``.
+        jobs: One a head. They agree in ``head.units``, ``head.classes``, ``class_weights`` and
+            ``seed``; heads of one optimizer are neighbours.
         inputs: Width of the features.
 
     Raises:
@@ -68,8 +61,12 @@ class HeadStack:
         for kernel in kernels(first.head, inputs, first.seed):
             self._weights.append(np.repeat(kernel[None], len(jobs), axis=0))
             self._weights.append(np.zeros((len(jobs), 1, kernel.shape[1]), np.float32))
-        self._decoupled = first.optimizer == "adamw"
-        self._optimizer = _Optimizer(first.optimizer, self._weights)
+        # New arrays for every step would cost as much as the products: the system clears them.
+        self._gradients = [np.empty_like(array) for array in self._weights]
+        self._updates = [
+            Update(name, len(list(same)), self._weights)
+            for name, same in groupby(job.optimizer for job in jobs)
+        ]
 
     def __len__(self) -> int:
         return len(self._rates)
@@ -83,11 +80,16 @@ class HeadStack:
 
     def drop(self, index: int) -> None:
         """Take a head out of the stack; those behind it move up."""
-        self._weights[:] = [np.delete(array, index, axis=0) for array in self._weights]
-        self._optimizer.drop(index)
+        self._weights = [np.delete(array, index, axis=0) for array in self._weights]
+        self._gradients = [np.empty_like(array) for array in self._weights]
         self._smoothing = np.delete(self._smoothing, index, axis=0)
         self._decay = np.delete(self._decay, index, axis=0)
         del self._rates[index]
+        for update in self._updates:
+            if index < update.heads:
+                update.drop(index)
+                break
+            index -= update.heads
 
     def train(
         self,
@@ -146,10 +148,10 @@ class HeadStack:
             if layer < hidden:
                 np.maximum(x, 0, out=x)
         losses, slope = self._loss(x, labels)
-        gradients: list[Array] = [slope] * len(self._weights)
+        gradients = self._gradients
         for layer in range(hidden, -1, -1):
-            gradients[2 * layer] = np.matmul(np.swapaxes(inputs[layer], -1, -2), slope)
-            gradients[2 * layer + 1] = slope.sum(axis=1, keepdims=True)
+            np.matmul(np.swapaxes(inputs[layer], -1, -2), slope, out=gradients[2 * layer])
+            slope.sum(axis=1, keepdims=True, out=gradients[2 * layer + 1])
             if layer:
                 slope = np.matmul(slope, np.swapaxes(self._weights[2 * layer], -1, -2))
                 mask = masks[layer - 1]
@@ -157,7 +159,7 @@ class HeadStack:
                     slope *= mask
                 # A unit that dropout switched off passes nothing on either way.
                 slope *= inputs[layer] > 0
-        self._update(gradients, rates[:, None, None].astype(np.float32))
+        self._update(rates[:, None, None].astype(np.float32))
         return losses
 
     def _loss(self, logits: Array, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], Array]:
@@ -193,85 +195,14 @@ class HeadStack:
         masks = [(drawn >= round(rate * _DRAWS)) * np.float32(1 / (1 - rate)) for rate in shared]
         return masks[0] if len(masks) == 1 else np.stack(masks)
 
-    def _update(self, gradients: list[Array], rates: Array) -> None:
-        for number, array in enumerate(self._weights):
-            if self._decay.any() and decays(array.shape[1:]):
-                if self._decoupled:
-                    self._weights[number] *= 1 - rates * self._decay
-                else:
-                    gradients[number] += self._decay * array
-        self._optimizer.step(gradients, rates)
-
-
-class _Optimizer:
-    """One step of an optimizer over stacked arrays, in place."""
-
-    def __init__(self, name: str, weights: list[Array]) -> None:
-        steps: dict[str, Callable[[Array, Array, list[Array], Array], None]] = {
-            "sgd": _sgd,
-            "adam": self._adam,
-            "adamw": self._adam,
-            "rmsprop": _rmsprop,
-            "adagrad": _adagrad,
-        }
-        if name not in steps:
-            raise UsageError(f"optimizer: expected one of {', '.join(steps)}, got {name!r}.")
-        self._step = steps[name]
-        self._weights = weights
-        slots = 2 if name in ("adam", "adamw") else 1
-        start = START if name == "adagrad" else 0.0
-        self._slots = [[np.full_like(w, start) for _ in range(slots)] for w in weights]
-        self._taken = 0
-
-    def drop(self, index: int) -> None:
-        self._slots = [[np.delete(slot, index, axis=0) for slot in s] for s in self._slots]
-
-    def step(self, gradients: list[Array], rates: Array) -> None:
-        self._taken += 1
-        for array, gradient, slots in zip(self._weights, gradients, self._slots, strict=True):
-            self._step(array, gradient, slots, rates)
-
-    def _adam(self, array: Array, gradient: Array, slots: list[Array], rates: Array) -> None:
-        """Kingma and Ba, ICLR 2015."""
-        mean, square = slots
-        mean *= BETA1
-        mean += (1 - BETA1) * gradient
-        square *= BETA2
-        np.square(gradient, out=gradient)
-        gradient *= 1 - BETA2
-        square += gradient
-        np.sqrt(square, out=gradient)
-        gradient /= np.float32(np.sqrt(1 - BETA2**self._taken))
-        gradient += np.float32(EPSILON)
-        np.divide(mean, gradient, out=gradient)
-        gradient *= rates / np.float32(1 - BETA1**self._taken)
-        array -= gradient
-
-
-def _sgd(array: Array, gradient: Array, slots: list[Array], rates: Array) -> None:
-    velocity = slots[0]
-    velocity *= MOMENTUM
-    velocity += gradient
-    array -= rates * velocity
-
-
-def _rmsprop(array: Array, gradient: Array, slots: list[Array], rates: Array) -> None:
-    """Tieleman and Hinton, 2012."""
-    square = slots[0]
-    square *= DECAY
-    square += (1 - DECAY) * np.square(gradient)
-    gradient /= np.sqrt(square) + np.float32(EPSILON)
-    gradient *= rates
-    array -= gradient
-
-
-def _adagrad(array: Array, gradient: Array, slots: list[Array], rates: Array) -> None:
-    """Duchi et al., JMLR 2011."""
-    square = slots[0]
-    square += np.square(gradient)
-    gradient /= np.sqrt(square) + np.float32(EPSILON)
-    gradient *= rates
-    array -= gradient
+    def _update(self, rates: Array) -> None:
+        start = 0
+        for update in self._updates:
+            part = slice(start, start + update.heads)
+            weights = [array[part] for array in self._weights]
+            gradients = [array[part] for array in self._gradients]
+            update.step(weights, gradients, rates[part], self._decay[part])
+            start = part.stop
 
 
 def _column(values: Sequence[float]) -> Array:

@@ -16,7 +16,7 @@ from automl_tl.training.rows import Rows
 from automl_tl.types import EpochReport
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -86,9 +86,7 @@ class Steps(Protocol):
         """Keep the trained variables as they are now, for ``Trainer.save``."""
 
 
-def train(
-    job: TrainJob, steps: Steps, progress: Progress, phases: Container[Phase] | None = None
-) -> None:
+def train(job: TrainJob, steps: Steps, progress: Progress) -> None:
     """Train a job to the end, or until ``progress`` raises.
 
     Shuffling and rates are the same for every framework and do not depend on what is stored:
@@ -98,15 +96,12 @@ def train(
         job: What to train.
         steps: The framework's part.
         progress: Told of every epoch.
-        phases: The phases to go through; None for all that are still to do.
 
     Raises:
         TrialError: The loss or a logit is no longer finite, or the sources lie above the layers
             that are to be trained.
     """
     for stage in stages(job):
-        if phases is not None and stage.name not in phases:
-            continue
         steps.begin(stage)
         for number in range(stage.spec.epochs):
             report = _epoch(job, stage, number, steps, progress)
@@ -143,13 +138,13 @@ def _epoch(
     source = stage.train[number % len(stage.train)]
     for needed in (source, stage.validation):
         progress.need(needed)
-    epoch = _plan(job, stage, number, source)
+    epoch = plan_epoch(job, stage, number, source)
     images, loss, last = len(epoch.order), 0.0, 0
     everything = images + len(Rows(stage.validation))
     for done, total in steps.train(epoch):
         if total is not None:
             loss = total
-            _check(math.isfinite(loss), "loss", stage, number)
+            check_finite(loss, "loss", stage, number)
         last = done
         progress.step(stage.name, done, everything)
     if last != images:
@@ -161,7 +156,7 @@ def _epoch(
         parts.append(part)
         progress.step(stage.name, images + sum(map(len, parts)), everything)
     logits = np.concatenate(parts)
-    _check(bool(np.isfinite(logits).all()), "validation logits", stage, number)
+    check_finite(logits, "validation logits", stage, number)
     return EpochReport(
         phase=stage.name,
         epoch=stage.epochs_before + number,
@@ -173,7 +168,17 @@ def _epoch(
     )
 
 
-def _plan(job: TrainJob, stage: Stage, number: int, source: Source) -> Epoch:
+def sources_of(job: TrainJob, report: EpochReport) -> tuple[Source, ...]:
+    """Return what an epoch of a job was trained and validated on."""
+    if report.phase == "warm-up":
+        return job.head_train, job.head_validation
+    number = report.epoch - job.warmup.epochs
+    train = job.tune_train[number % len(job.tune_train)] if job.tune_train else job.head_train
+    return train, job.tune_validation or job.head_validation
+
+
+def plan_epoch(job: TrainJob, stage: Stage, number: int, source: Source) -> Epoch:
+    """Return order, rates and key of epoch ``number`` of a stage, read from ``source``."""
     images = len(job.train_labels)
     count = math.ceil(images / job.batch_size)
     key = (job.seed, stage.number, number)
@@ -186,8 +191,13 @@ def _plan(job: TrainJob, stage: Stage, number: int, source: Source) -> Epoch:
     return Epoch(source, order, np.array(rates), key)
 
 
-def _check(finite: bool, what: str, stage: Stage, number: int) -> None:
-    if not finite:
+def check_finite(values: float | NDArray[np.float32], what: str, stage: Stage, number: int) -> None:
+    """Check what epoch ``number`` of a stage came to.
+
+    Raises:
+        TrialError: A value is NaN or infinite.
+    """
+    if not np.isfinite(values).all():
         raise TrialError(
             f"the {what} became NaN or infinite in epoch {number + 1} of {stage.spec.epochs} of "
             f"the {stage.name}; try a lower learning rate."

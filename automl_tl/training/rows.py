@@ -28,6 +28,7 @@ class Rows:
         source: What to read.
 
     Attributes:
+        source: What is read.
         shape: Of one image's array.
         dtype: Of the array.
 
@@ -43,6 +44,7 @@ class Rows:
                 f"{source.path}: expected a stored array, but it cannot be read ({error}); clear "
                 "the cache with `automl-tl cache clear` and try again."
             ) from error
+        self.source = source
         self._array = array
         self._rows = np.arange(len(array)) if source.rows is None else source.rows
         self._window: tuple[NDArray[np.int64], NDArray[Any]] | None = None

@@ -6,16 +6,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from automl_tl.errors import TrialError
-from automl_tl.training import heads
-from automl_tl.training.head_trainer import HeadTrainer, fits
-from automl_tl.types import PhaseSpec, TrainFacts
+from automl_tl.training.together import fits, head_facts, train_together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from automl_tl.protocols import Backend, Progress, Trainer
-    from automl_tl.types import TrainJob
+    from automl_tl.types import TrainFacts, TrainJob
 
 
 class SplitTrainer:
@@ -31,32 +32,28 @@ class SplitTrainer:
     def __init__(self, job: TrainJob, backend: Backend) -> None:
         self._job = job
         self._backend = backend
-        self._head = HeadTrainer(job) if fits(job) else None
+        self._weights: tuple[NDArray[np.float32], ...] | None = None
         self._rest: Trainer | None = None
 
     def run(self, progress: Progress) -> TrainFacts:
         """Train to the end, or until ``progress`` raises; see ``Trainer``."""
-        if self._head:
-            self._head.run(progress)
-            if not self._job.fine_tuning.epochs:
+        job = self._job
+        if fits(job) and job.warmup.epochs and job.head_weights is None:
+            (ending,) = train_together([job], [progress])
+            self._weights = ending.weights
+            if ending.error:
+                raise ending.error
+            if not job.fine_tuning.epochs:
                 return self.facts()
-        self._rest = self._backend.trainer(
-            replace(self._job, head_weights=self._head.weights) if self._head else self._job
-        )
+            job = replace(job, head_weights=self._weights)
+        self._rest = self._backend.trainer(job)
         return self._rest.run(progress)
 
     def facts(self) -> TrainFacts:
         """See ``Trainer``."""
         if self._rest:
             return self._rest.facts()
-        head = heads.parameters(self._job.head, self._job.info.features)
-        return TrainFacts(
-            total_parameters=sum(layer.parameters for layer in self._job.info.layers) + head,
-            trainable_parameters=head,
-            trainable_variables=2 * len(self._job.head.units) + 2,
-            device="cpu",
-            precision="float32",
-        )
+        return head_facts(self._job)
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
         """See ``Trainer``.
@@ -64,18 +61,13 @@ class SplitTrainer:
         Raises:
             TrialError: When no epoch was reported yet.
         """
-        trainer = self._rest
-        if trainer is None:
-            weights = self._head.weights if self._head else None
-            if weights is None:
-                raise TrialError(
-                    "the trial was stopped before its first epoch ended, so there is no model to "
-                    "save; give it more time."
-                )
-            frozen = replace(
-                self._job,
-                head_weights=weights,
-                fine_tuning=PhaseSpec(0, self._job.fine_tuning.learning_rate),
+        if self._rest:
+            self._rest.save(path, metadata)
+            return
+        if self._weights is None:
+            raise TrialError(
+                "the trial was stopped before its first epoch ended, so there is no model to "
+                "save; give it more time."
             )
-            trainer = self._backend.trainer(frozen)
-        trainer.save(path, metadata)
+        job = self._job
+        self._backend.assemble(job.network, job.head, self._weights, path, metadata)

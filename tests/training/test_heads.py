@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
 
 from automl_tl.errors import FinishTraining, UsageError
-from automl_tl.training.head_trainer import LARGEST, HeadTrainer, fits
 from automl_tl.training.heads import HeadStack, parameters
 from automl_tl.training.scale import feature_scale
+from automl_tl.training.together import LARGEST, fits, train_together
 from automl_tl.types import (
     Cut,
     Head,
@@ -77,17 +78,17 @@ def job(tmp_path):
     )
 
 
-def train(job):
-    recorder = Recorder()
-    trainer = HeadTrainer(job)
-    trainer.run(recorder)
-    return trainer, np.stack([report.validation_logits for report in recorder.reports])
+def train(job, stop_after=None):
+    recorder = Recorder(stop_after)
+    (ending,) = train_together([job], [recorder])
+    assert bool(ending.error) == bool(stop_after)
+    return ending, np.stack([report.validation_logits for report in recorder.reports])
 
 
 def test_it_learns_and_reports_every_epoch(job):
     recorder = Recorder()
-    trainer = HeadTrainer(dataclasses.replace(job, warmup=PhaseSpec(30, 1e-2)))
-    trainer.run(recorder)
+    long = dataclasses.replace(job, warmup=PhaseSpec(30, 1e-2))
+    (ending,) = train_together([long], [recorder])
     assert [report.epoch for report in recorder.reports] == list(range(30))
     assert {report.phase for report in recorder.reports} == {"warm-up"}
     losses = [report.train_loss for report in recorder.reports]
@@ -95,8 +96,7 @@ def test_it_learns_and_reports_every_epoch(job):
     labels = np.load(job.head_train.path)[job.head_validation.rows][:, :CLASSES].argmax(axis=1)
     agree = recorder.reports[-1].validation_logits.argmax(axis=1) == labels
     assert agree.mean() > 0.7
-    assert recorder.steps[-1] == ("warm-up", TRAIN + VALIDATION, TRAIN + VALIDATION)
-    assert [array.shape for array in trainer.weights] == [(FEATURES, 7), (7,), (7, 3), (3,)]
+    assert [array.shape for array in ending.weights] == [(FEATURES, 7), (7,), (7, 3), (3,)]
 
 
 def test_the_same_job_repeats_bit_for_bit_and_another_seed_does_not(job):
@@ -113,16 +113,88 @@ def test_features_too_large_for_memory_give_the_same_numbers(job, monkeypatch):
 
 
 def test_stopped_by_its_owner_it_keeps_the_last_reported_epoch(job):
-    trainer = HeadTrainer(job)
-    with pytest.raises(FinishTraining):
-        trainer.run(Recorder(stop_after=2))
     short = dataclasses.replace(job, schedule="constant", warmup=PhaseSpec(2, 1e-2))
     long = dataclasses.replace(short, warmup=PhaseSpec(9, 1e-2))
-    stopped = HeadTrainer(long)
-    with pytest.raises(FinishTraining):
-        stopped.run(Recorder(stop_after=2))
+    stopped, _ = train(long, stop_after=2)
+    assert isinstance(stopped.error, FinishTraining)
     for found, expected in zip(stopped.weights, train(short)[0].weights, strict=True):
         assert np.array_equal(found, expected)
+
+
+def many(job):
+    """Heads of all shapes, optimizers, rates, dropouts, batch sizes and lengths."""
+    random = np.random.default_rng(5)
+    return [
+        dataclasses.replace(
+            job,
+            head=Head(CLASSES, units, float(random.choice([0.0, 0.3, 0.5])), scale=0.6),
+            optimizer=optimizer,
+            batch_size=batch_size,
+            warmup=PhaseSpec(epochs, float(random.choice([1e-2, 3e-3]))),
+            weight_decay=float(random.choice([0.0, 1e-2])),
+            label_smoothing=float(random.choice([0.0, 0.1])),
+        )
+        for optimizer in OPTIMIZERS
+        for units, batch_size, epochs in [((), 8, 4), ((), 8, 6), ((), 16, 5), ((7,), 8, 4)]
+    ]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_together_every_head_reaches_the_numbers_that_it_reaches_alone(job, threads):
+    jobs = many(job)
+    recorders = [Recorder() for _ in jobs]
+    endings = train_together(jobs, recorders, threads)
+    for one, ending, recorder in zip(jobs, endings, recorders, strict=True):
+        alone, logits = train(one)
+        assert [report.epoch for report in recorder.reports] == list(range(one.warmup.epochs))
+        found = np.stack([report.validation_logits for report in recorder.reports])
+        np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-5)
+        for weights, expected in zip(ending.weights, alone.weights, strict=True):
+            np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_together_each_ends_on_its_own(job):
+    jobs = many(job)
+    jobs[3] = dataclasses.replace(jobs[3], optimizer="sgd", warmup=PhaseSpec(4, 1e30))
+    recorders = [Recorder(2 if number % 3 == 1 else None) for number in range(len(jobs))]
+    with np.errstate(all="ignore"):
+        endings = train_together(jobs, recorders)
+    for number, (one, ending, recorder) in enumerate(zip(jobs, endings, recorders, strict=True)):
+        if number == 3:
+            assert "NaN or infinite" in str(ending.error)
+            continue
+        assert bool(ending.error) == (number % 3 == 1)
+        assert len(recorder.reports) == (2 if ending.error else one.warmup.epochs)
+        logits = train(one, 2 if ending.error else None)[1]
+        found = np.stack([report.validation_logits for report in recorder.reports])
+        np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-5)
+
+
+def test_stopped_in_the_middle_of_an_epoch_all_stand_at_the_last_reported_one(job, monkeypatch):
+    class Impatient(Recorder):
+        def step(self, what, done, total):
+            raise FinishTraining("now")
+
+    slow = HeadStack.train
+
+    def train_slowly(stack, batches, rates, key):
+        for result in slow(stack, batches, rates, key):
+            yield result
+            time.sleep(0.1 if key[2] == 2 else 0)
+
+    monkeypatch.setattr(HeadStack, "train", train_slowly)
+    monkeypatch.setattr("automl_tl.training.together._LOOK_SECONDS", 0.05)
+    recorders = [Impatient(), Impatient()]
+    long = dataclasses.replace(job, schedule="constant", warmup=PhaseSpec(50, 1e-2))
+    endings = train_together([long, long], recorders, threads=2)
+    monkeypatch.setattr(HeadStack, "train", slow)
+    reported = len(recorders[0].reports)
+    assert reported == 2
+    short = dataclasses.replace(long, warmup=PhaseSpec(reported, 1e-2))
+    for ending in endings:
+        assert isinstance(ending.error, FinishTraining)
+        for found, expected in zip(ending.weights, train(short)[0].weights, strict=True):
+            assert np.array_equal(found, expected)
 
 
 def test_features_are_scaled_to_a_root_mean_square_of_one(job, tmp_path, monkeypatch):

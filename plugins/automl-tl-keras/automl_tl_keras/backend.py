@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Literal
 from automl_tl_keras import runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from automl_tl.protocols import Model, Progress, Trainer
     from automl_tl.specs import Backbone
-    from automl_tl.types import NetworkInfo, NetworkSpec, Source, TrainJob
+    from automl_tl.types import Head, NetworkInfo, NetworkSpec, Source, TrainJob
     from automl_tl_keras.network import Network
     from automl_tl_keras.steps import Stepper
 
@@ -97,6 +100,20 @@ class KerasBackend:
 
         network = functools.partial(self._build, job.network)
         return KerasTrainer(job, network, self._stepper, device)
+
+    def assemble(
+        self,
+        network: NetworkSpec,
+        head: Head,
+        weights: Sequence[NDArray[np.float32]],
+        path: Path,
+        metadata: Mapping[str, str],
+    ) -> None:
+        """Write the model of a frozen network and a trained head; see ``Backend``."""
+        self._started()
+        from automl_tl_keras.model import assemble
+
+        assemble(self._build(network), head, weights, path, metadata)
 
     def load(self, path: Path) -> Model:
         """Open a model file by its content; see ``Backend``."""

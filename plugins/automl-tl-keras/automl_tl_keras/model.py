@@ -14,21 +14,25 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from keras import ops
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from automl_tl.errors import ExportError
 from automl_tl.identify import identify
+from automl_tl_keras import head as heads
 from automl_tl_keras import runtime, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from automl_tl.identify import ModelFile
     from automl_tl.specs import Backbone
+    from automl_tl.types import Head
+    from automl_tl_keras.network import Network
     from automl_tl_keras.whole import Whole
 
     Classify = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -134,6 +138,21 @@ def save_model(
     plain = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     with written_aside(path) as aside:
         save_file(plain, aside, dict(metadata))
+
+
+def assemble(
+    network: Network,
+    head: Head,
+    weights: Sequence[NDArray[np.float32]],
+    path: Path,
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a network with a trained head; see ``automl_tl.protocols.Backend.assemble``."""
+    names = heads.sizes(head, network.info.cuts[-1].shape)
+    tensors = {f"head.{name}": array for name, array in zip(names, weights, strict=True)}
+    for name, variable in network.tensors().items():
+        tensors[f"backbone.{name}"] = np.asarray(ops.convert_to_numpy(variable))
+    save_model(path, tensors, metadata)
 
 
 @contextmanager

@@ -11,12 +11,15 @@ from automl_tl_torch import device as devices
 from automl_tl_torch.network import Network, build
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from automl_tl.protocols import Model, Progress, Trainer
     from automl_tl.specs import Backbone
-    from automl_tl.types import NetworkInfo, NetworkSpec, Source, TrainJob
+    from automl_tl.types import Head, NetworkInfo, NetworkSpec, Source, TrainJob
 
 
 class TorchBackend:
@@ -86,6 +89,19 @@ class TorchBackend:
             return built.copy() if tunes else built
 
         return TorchTrainer(job, network, self._device)
+
+    def assemble(
+        self,
+        network: NetworkSpec,
+        head: Head,
+        weights: Sequence[NDArray[np.float32]],
+        path: Path,
+        metadata: Mapping[str, str],
+    ) -> None:
+        """Write the model of a frozen network and a trained head; see ``Backend``."""
+        from automl_tl_torch.model import assemble
+
+        assemble(self._build(network), head, weights, path, metadata)
 
     def load(self, path: Path) -> Model:
         """Open a model file by its content; see ``Backend``."""

@@ -22,13 +22,14 @@ from automl_tl_torch.device import exact_float32
 from automl_tl_torch.head import HeadModule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from automl_tl.specs import Backbone
+    from automl_tl.types import Head
     from automl_tl_torch.network import Network
 
 
@@ -149,6 +150,21 @@ def save_model(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with written_aside(path) as aside:
         save_file(plain, aside, dict(metadata))
+
+
+def assemble(
+    network: Network,
+    head: Head,
+    weights: Sequence[NDArray[np.float32]],
+    path: Path,
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a network with a trained head; see ``automl_tl.protocols.Backend.assemble``."""
+    module = HeadModule(head, network.info.cuts[-1].shape, 0, weights)
+    tensors = {f"head.{name}": value for name, value in module.state_dict().items()}
+    for name, value in network.module.state_dict().items():
+        tensors[f"backbone.{name}"] = value
+    save_model(path, tensors, metadata)
 
 
 @contextmanager

@@ -10,22 +10,28 @@ from automl_tl.augment import draw
 from automl_tl.types import Head, PhaseSpec, View
 from automl_tl_torch import augment, precision
 from automl_tl_torch.backend import TorchBackend
+from automl_tl_torch.device import exact_float32
 
 pytestmark = pytest.mark.gpu
 
-MIXED = 5e-2
-"""Of the largest logit: bfloat16 rounds at 3.9e-3, and roundings add up over layers and steps."""
 MILD = {"warmup": PhaseSpec(2, 1e-3), "fine_tuning": PhaseSpec(3, 1e-4)}
+EXACT = 1e-3
+"""Of the largest logit, in float32: rounding, which five epochs of training let grow."""
+MIXED = 0.05
+"""Of an epoch's loss, in bfloat16, which rounds at 4e-3."""
 
 
 @pytest.fixture
-def on_cuda(workshop):
-    def make(*arguments, **options):
-        shop = workshop(*arguments, **options)
-        assert shop.backend.configure("cuda:0", 0) == "cuda:0"
-        return shop
+def float32(monkeypatch):
+    """Train in full float32, so that what is left of a difference is a mistake."""
+    monkeypatch.setattr(precision, "choose", lambda device: torch.float32)
+    with exact_float32(torch.device("cuda")):
+        yield
 
-    return make
+
+def on_cuda(shop):
+    assert shop.backend.configure("cuda:0", 0) == "cuda:0"
+    return shop
 
 
 def close(found, expected, share):
@@ -33,31 +39,47 @@ def close(found, expected, share):
     assert np.abs(found - expected).max() <= share * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("name", ["tiny", "mobilenet_v2", "vit_b_16"])
-def test_training_agrees_with_the_cpu(workshop, name):
-    shop = workshop(name, 24 if name == "tiny" else 64 if name == "mobilenet_v2" else 224)
+def alike(found, expected):
+    losses = [one.train_loss for one in found.reports]
+    assert losses == pytest.approx([one.train_loss for one in expected.reports], rel=MIXED)
+
+
+@pytest.mark.parametrize("name", ["tiny", "mobilenet_v2", "convnext_tiny"])
+def test_training_agrees_with_the_cpu(workshop, name, float32):
+    shop = workshop(name, 24 if name == "tiny" else 64)
     job = shop.tuning(shop.cut(0.6), shop.cut(0.6), head=Head(3), **MILD)
     _, facts, expected = shop.train(job)
     assert (facts.device, facts.precision) == ("cpu", "float32")
-    shop.backend.configure("cuda:0", 0)
-    _, facts, found = shop.train(job)
-    assert facts.device == "cuda:0"
-    assert facts.precision == "bfloat16" or torch.cuda.get_device_capability() < (8, 0)
-    close(found.logits, expected.logits, MIXED)
+    _, facts, found = on_cuda(shop).train(job)
+    assert (facts.device, facts.precision) == ("cuda:0", "float32")
+    close(found.logits, expected.logits, EXACT)
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "swin_t"])
-def test_stored_activations_and_pixels_agree(on_cuda, name):
-    shop = on_cuda(name, 64)
+@pytest.mark.parametrize("name", ["mobilenet_v2", "convnext_tiny"])
+def test_stored_activations_and_pixels_agree(workshop, name, float32):
+    shop = on_cuda(workshop(name, 64))
     cut = shop.cut(0.6)
     _, _, found = shop.train(shop.tuning(cut, cut, head=Head(3), **MILD))
     _, _, expected = shop.train(shop.tuning(0, cut, head=Head(3), **MILD))
-    close(found.logits, expected.logits, MIXED)
+    close(found.logits, expected.logits, EXACT)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "convnext_tiny"])
+def test_mixed_precision_is_what_layers_train_in(workshop, name):
+    shop = workshop(name, 64)
+    cut = shop.cut(0.6)
+    job = shop.tuning(cut, cut, head=Head(3), **MILD)
+    _, _, expected = shop.train(job)
+    _, facts, found = on_cuda(shop).train(job)
+    assert facts.precision == "bfloat16" or torch.cuda.get_device_capability() < (8, 0)
+    alike(found, expected)
+    _, _, from_pixels = shop.train(shop.tuning(0, cut, head=Head(3), **MILD))
+    alike(from_pixels, expected)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
-def test_every_optimizer_learns_in_mixed_precision(on_cuda, optimizer):
-    shop = on_cuda("mobilenet_v2", 32)
+def test_every_optimizer_learns_in_mixed_precision(workshop, optimizer):
+    shop = on_cuda(workshop("mobilenet_v2", 32))
     cut = shop.cut(0.6)
     job = shop.tuning(cut, cut, optimizer=optimizer, fine_tuning=PhaseSpec(6, 3e-4))
     _, facts, recorder = shop.train(job)
@@ -67,9 +89,9 @@ def test_every_optimizer_learns_in_mixed_precision(on_cuda, optimizer):
     assert not facts.notes
 
 
-def test_old_devices_train_in_float16_with_a_scaled_loss(on_cuda, monkeypatch):
+def test_old_devices_train_in_float16_with_a_scaled_loss(workshop, monkeypatch):
     monkeypatch.setattr(precision, "choose", lambda device: torch.float16)
-    shop = on_cuda("mobilenet_v2", 32)
+    shop = on_cuda(workshop("mobilenet_v2", 32))
     cut = shop.cut(0.6)
     _, facts, recorder = shop.train(shop.tuning(cut, cut, fine_tuning=PhaseSpec(6, 3e-4)))
     assert facts.precision == "float16"
@@ -77,24 +99,24 @@ def test_old_devices_train_in_float16_with_a_scaled_loss(on_cuda, monkeypatch):
     assert tuned[-1] < tuned[0]
 
 
-def test_a_full_device_halves_the_batch(on_cuda):
-    shop = on_cuda("mobilenet_v2", 224, images=72)
-    job = shop.tuning(0, 0, head=Head(3), batch_size=48, **MILD)
+def test_a_full_device_halves_the_batch(workshop):
+    shop = on_cuda(workshop("mobilenet_v2", 224, images=96))
+    job = shop.tuning(0, 0, head=Head(3), batch_size=64, **MILD)
     _, facts, expected = shop.train(job)
     assert not facts.notes
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(2.0 * 2**30 / total)
+    torch.cuda.set_per_process_memory_fraction(0.8 * 2**30 / total)
     try:
         _, facts, found = shop.train(job)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert any("out of memory: batch size 48 became" in note for note in facts.notes), facts.notes
-    close(found.logits, expected.logits, MIXED)
+    assert any("out of memory: batch size 64 became" in note for note in facts.notes), facts.notes
+    alike(found, expected)
 
 
-def test_arrays_on_the_device_and_from_disk_train_to_the_same_numbers(on_cuda, monkeypatch):
-    shop = on_cuda("mobilenet_v2", 64)
+def test_arrays_on_the_device_and_from_disk_train_to_the_same_numbers(workshop, monkeypatch):
+    shop = on_cuda(workshop("mobilenet_v2", 64))
     cut = shop.cut(0.6)
     job = shop.tuning(cut, cut, head=Head(3), **MILD)
     _, _, resident = shop.train(job)
@@ -103,16 +125,16 @@ def test_arrays_on_the_device_and_from_disk_train_to_the_same_numbers(on_cuda, m
     close(streamed.logits, resident.logits, 1e-2)
 
 
-def test_views_are_drawn_on_the_device_as_on_the_cpu(on_cuda):
-    shop = on_cuda("mobilenet_v2", 64)
+def test_views_are_drawn_on_the_device_as_on_the_cpu(workshop):
+    shop = on_cuda(workshop("mobilenet_v2", 64))
     parameters = draw(View(1.0, seed=1, index=0), len(shop.pixels))
     expected = augment.apply(torch.from_numpy(shop.pixels), parameters)
     found = augment.apply(torch.from_numpy(shop.pixels).cuda(), parameters).cpu()
     assert (found - expected).abs().max() < 0.5
 
 
-def test_a_model_trained_on_cuda_opens_on_the_cpu(on_cuda, tmp_path):
-    shop = on_cuda("mobilenet_v2", 64)
+def test_a_model_trained_on_cuda_opens_on_the_cpu(workshop, tmp_path):
+    shop = on_cuda(workshop("mobilenet_v2", 64))
     cut = shop.cut(0.6)
     job = shop.tuning(cut, cut, **MILD)
     trainer, _, _ = shop.train(job)

@@ -1,0 +1,123 @@
+"""Optuna's journal file, made to survive a ``kill -9`` and to cost little.
+
+Its own lock files would be left behind by a killed process, and half a line at its end would spoil
+it for good; our lock cures both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_PARAMETER = 5
+"""Optuna's ``JournalOperation.SET_TRIAL_PARAM``; a test compares them."""
+
+
+class JournalLock(BaseJournalFileLock):
+    """An advisory lock that the kernel frees when its owner dies.
+
+    Whoever takes it finds the journal whole: half a line left by a killed writer is cut off, which
+    is safe because no other writer can be at work.
+
+    Args:
+        journal: The journal file.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._lock = FileLock(f"{journal}.lock", thread_local=False)
+        self._threads = threading.Lock()
+
+    def acquire(self) -> bool:
+        """Wait for the lock and mend the journal."""
+        self._threads.acquire()
+        try:
+            self._lock.acquire()
+            _cut_torn_line(self._journal)
+        except BaseException:
+            self.release()
+            raise
+        return True
+
+    def release(self) -> None:
+        """Free the lock."""
+        self._lock.release()
+        self._threads.release()
+
+
+class Journal(BaseJournalBackend):
+    """Optuna's journal file; a trial's parameters are written together.
+
+    Optuna writes and syncs a line for every parameter, which took longer than training a head.
+    Here they wait for whatever is written or read next; a kill in between loses them together with
+    the trial that was about to start.
+
+    Args:
+        path: The journal file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = JournalFileBackend(str(path), lock_obj=JournalLock(path))
+        self._waiting: list[dict[str, Any]] = []
+        self._unread = False
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write records, parameters at the next occasion."""
+        self._waiting += logs
+        self._unread = all(log["op_code"] == _PARAMETER for log in logs)
+        if not self._unread:
+            self._flush()
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        """Read records; just after a parameter, which Optuna knows anyway, there are none."""
+        if self._unread:
+            self._unread = False
+            return ()
+        self._flush()
+        return self._file.read_logs(log_number_from)
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._file.append_logs(self._waiting)
+            self._waiting = []
+
+
+def damage(journal: Path) -> str | None:
+    """Name the line of a journal that cannot be read, and the way out; None when all can be."""
+    with suppress(OSError):
+        for number, line in enumerate(journal.read_bytes().splitlines(), start=1):
+            try:
+                json.loads(line)
+            except ValueError:
+                return (
+                    f"Line {number} of {journal} is damaged: keep a copy of the file, delete that "
+                    "line, and the study opens again."
+                )
+    return None
+
+
+def _cut_torn_line(journal: Path) -> None:
+    try:
+        with journal.open("r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end == 0:
+                return
+            file.seek(end - 1)
+            if file.read(1) == b"\n":
+                return
+            start = max(0, end - (1 << 24))
+            file.seek(start)
+            file.truncate(start + file.read().rfind(b"\n") + 1)
+    except FileNotFoundError:
+        return

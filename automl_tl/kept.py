@@ -1,0 +1,116 @@
+"""The files of finished trials, and the models of the best of them.
+
+A frozen trial leaves its head only, which costs a millisecond; the whole model is written when the
+search ends or somebody asks for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from automl_tl.errors import ExportError
+from automl_tl.files import write_json
+from automl_tl.identify import identify
+from automl_tl.networks import network_spec
+from automl_tl.plugins import get_plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from automl_tl.cache.store import Store
+    from automl_tl.host import BackendHost
+    from automl_tl.protocols import Trainer
+    from automl_tl.study import StudyDirectory
+
+
+def write_figures(
+    directory: StudyDirectory,
+    number: int,
+    logits: NDArray[np.float32],
+    history: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write a trial's validation logits and history."""
+    folder = directory.trial(number)
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / ".validation_logits.npy"
+    np.save(aside, logits)
+    aside.replace(folder / "validation_logits.npy")
+    write_json(folder / "history.json", list(history))
+
+
+def write_model(
+    directory: StudyDirectory,
+    number: int,
+    trained: Trainer | tuple[NDArray[np.float32], ...],
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a trial's model, or its head alone.
+
+    Args:
+        directory: The study directory, with the trial's folder.
+        number: Of the trial.
+        trained: What holds the model, or the weights of a head on a frozen network.
+        metadata: Stored as it is.
+    """
+    if not isinstance(trained, tuple):
+        trained.save(directory.model(number), metadata)
+        return
+    path = directory.head(number)
+    aside = path.with_name(f".{path.name}")
+    save_file(
+        {f"{index:02d}": np.ascontiguousarray(array) for index, array in enumerate(trained)},
+        aside,
+        dict(metadata),
+    )
+    aside.replace(path)
+
+
+def model_file(directory: StudyDirectory, number: int) -> Path | None:
+    """Return the file that tells of a kept model: the whole one, or its head's; None for neither.
+
+    ``identify`` reads the facts of either.
+    """
+    found = (directory.model(number), directory.head(number))
+    return next((path for path in found if path.is_file()), None)
+
+
+def whole_model(directory: StudyDirectory, number: int, host: BackendHost, store: Store) -> Path:
+    """Return the path of a kept model, written now when only its head is there.
+
+    Args:
+        directory: The study directory.
+        number: Of the trial.
+        host: Of its backend.
+        store: The cache, which remembers the weights' hashes.
+
+    Raises:
+        ExportError: When the model is not kept, or its head's file is damaged.
+        WeightsError: When the backbone's weights have gone.
+    """
+    model, head = directory.model(number), directory.head(number)
+    if model.is_file():
+        return model
+    facts = identify(head).facts
+    config = directory.config
+    network = network_spec(
+        get_plugins().backbone(facts.backbone),
+        config.weights[facts.backbone],
+        facts.image_size,
+        config.seed,
+        store,
+    )
+    try:
+        with safe_open(head, "numpy") as file:
+            weights = [file.get_tensor(name) for name in sorted(file.keys())]
+    except (OSError, SafetensorError) as error:
+        raise ExportError(f"{head}: the file is damaged ({error}).") from None
+    host.assemble(network, facts.head, weights, model, facts.metadata())
+    head.unlink(missing_ok=True)
+    return model

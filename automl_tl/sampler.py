@@ -1,0 +1,128 @@
+"""The sampler: Optuna's TPE, seeded for every trial, at a cost that stays the same."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+BEST = 25
+"""Most trials that TPE takes for good."""
+RECENT = 100
+"""Others that it looks at, the latest ones."""
+
+
+class SeededSampler(BaseSampler):
+    """Optuna's TPE, seeded anew for every trial from the study's seed and the trial's number.
+
+    A resumed study thereby goes on with fresh draws, and repeats an uninterrupted one's. In a long
+    study TPE sees the best and the latest trials only, because its time grows with their number; it
+    finds as good ones (``docs/decisions.md``).
+
+    Args:
+        seed: Of the study.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._tpe = self._fresh(0)
+        self._seen: optuna.Study
+
+    def _fresh(self, number: int) -> TPESampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.simplefilter("ignore", FutureWarning)  # gamma goes with Optuna 6
+            return TPESampler(
+                seed=(self._seed * 1_000_003 + number) % 2**32,
+                gamma=lambda seen: _good(seen if seen < BEST + RECENT else number),
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+            )
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Seed the sampler for this trial, and choose what it sees."""
+        self._tpe = self._fresh(trial.number)
+        self._seen = _Seen(study)
+        self._tpe.before_trial(self._seen, trial)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """See ``TPESampler``."""
+        return self._tpe.infer_relative_search_space(self._seen, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """See ``TPESampler``."""
+        return self._tpe.sample_relative(self._seen, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """See ``TPESampler``."""
+        return self._tpe.sample_independent(self._seen, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """See ``TPESampler``."""
+        self._tpe.after_trial(study, trial, state, values)
+
+
+class _Seen(optuna.Study):
+    """A study of which only the best and the latest finished trials are seen.
+
+    It shares everything else with the whole one.
+    """
+
+    def __init__(self, study: optuna.Study) -> None:
+        self.__dict__ = {**study.__dict__, "_hidden": _hidden(study)}
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        trials = super()._get_trials(deepcopy, states, use_cache)
+        hidden: frozenset[int] = self.__dict__["_hidden"]
+        return [trial for trial in trials if trial.number not in hidden] if hidden else trials
+
+
+def _hidden(study: optuna.Study) -> frozenset[int]:
+    """Return the numbers of the finished trials that are neither among the best nor the latest."""
+    finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    if len(finished) <= BEST + RECENT:
+        return frozenset()
+    sign = 1 if study.direction == StudyDirection.MINIMIZE else -1
+    early = finished[:-RECENT]
+    complete = (trial for trial in early if trial.state == TrialState.COMPLETE)
+    best = heapq.nsmallest(BEST, complete, key=lambda trial: sign * float(trial.values[0]))
+    return frozenset(t.number for t in early) - {t.number for t in best}
+
+
+def _good(trials: int) -> int:
+    """Return how many of a study's trials TPE takes for good: a tenth, Optuna's rule."""
+    return min(math.ceil(0.1 * trials), BEST)
