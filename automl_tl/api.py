@@ -10,7 +10,10 @@ from automl_tl import prepare, storage, summary
 from automl_tl.bounds import DEFAULT_TRIALS, make_bounds
 from automl_tl.cache.store import Store
 from automl_tl.errors import StudyError, UsageError
+from automl_tl.guard import alone
+from automl_tl.plugins import get_plugins
 from automl_tl.search import Search
+from automl_tl.stages import as_events, silent
 from automl_tl.study import StudyDirectory
 from automl_tl.units import format_duration
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from automl_tl.deliver_ensemble import EnsembleReport
     from automl_tl.export import ExportReport
     from automl_tl.networks import Networks
+    from automl_tl.stages import Stage
     from automl_tl.study import StudyData
 
     Listener = Callable[[Mapping[str, Any]], None]
@@ -46,9 +50,11 @@ class Best:
         self.test: dict[str, Any] | None = facts["test"]
         self.optimism: dict[str, Any] = dict(facts["optimism"])
 
-    def export(self, path: str | Path, format: str | None = None) -> ExportReport:
+    def export(
+        self, path: str | Path, format: str | None = None, calibrate: bool = False
+    ) -> ExportReport:
         """Export the model; see ``Study.export``."""
-        return self._study.export(path, format, self.number)
+        return self._study.export(path, format, self.number, calibrate)
 
 
 class Study:
@@ -121,7 +127,7 @@ class Study:
             device=device,
             store=store,
             tell=lambda text: tell({"event": "warning", "text": text}),
-            stage=_stages(tell, deadline),
+            stage=as_events(tell, deadline),
             deadline=deadline,
         )
         return cls(made, study_data, networks, store)
@@ -155,6 +161,7 @@ class Study:
         workers: int | None = None,
         device: str = "auto",
         engine: str = "local",
+        log: Sequence[str] = (),
         listener: Listener | None = None,
         started: float | None = None,
     ) -> dict[str, Any]:
@@ -168,6 +175,7 @@ class Study:
             workers: Processes; one a GPU by default, else one.
             device: ``auto``, ``cpu``, ``cuda:0``, ...
             engine: What starts the workers.
+            log: Names of more observers to tell of every epoch and trial from now on.
             listener: Told everything that happens, as dicts with an ``event``.
             started: ``time.monotonic()`` from which ``time`` counts; now by default.
 
@@ -176,9 +184,12 @@ class Study:
 
         Raises:
             StudyError: When another search is at work, or no trial succeeded.
-            UsageError: When a bound makes no sense.
+            UsageError: When a bound makes no sense, or there is no such observer.
         """
         tell = listener or _ignore
+        if log:
+            with alone(self.directory):
+                self._directory.add_observers([get_plugins().observer(name) for name in log])
         done = sum(self.summary()["state"].values())
         if trials is None and time is None and target is None:
             trials, time, target = self._earlier_bounds(done)
@@ -193,7 +204,7 @@ class Study:
             raise UsageError(f"workers: expected 1 or more, got {workers}.")
         store = self._store = self._store or Store()
         self._networks = self._networks or prepare.open_networks(
-            self._directory, self._data, device, store, _stages(tell, bounds.deadline)
+            self._directory, self._data, device, store, as_events(tell, bounds.deadline)
         )
         search = Search(self._directory, self._data, self._networks, store, bounds, tell)
         reason = search.run(workers, device, engine)
@@ -226,7 +237,12 @@ class Study:
         return Best(self, facts)
 
     def export(
-        self, path: str | Path, format: str | None = None, trial: int | None = None
+        self,
+        path: str | Path,
+        format: str | None = None,
+        trial: int | None = None,
+        calibrate: bool = False,
+        stage: Stage = silent,
     ) -> ExportReport:
         """Export a trial's model and prove that the file agrees with it.
 
@@ -234,10 +250,13 @@ class Study:
             path: The file to write; its suffix tells the format when ``format`` does not.
             format: One of the backend's formats; ONNX by default.
             trial: Number of the trial; the best one by default.
+            calibrate: Divide the logits by the temperature that fits the validation split best, so
+                that the probabilities say how often the model is right; no prediction changes.
+            stage: Told how far it is.
 
         Raises:
-            ExportError: When the trial's model is not kept, or the file does not agree; nothing is
-                left behind then.
+            ExportError: When the trial's model is not kept, no temperature can be fitted, or the
+                file does not agree; nothing is left behind then.
         """
         from automl_tl.deliver import export_trial
 
@@ -250,17 +269,23 @@ class Study:
             Path(path).expanduser().absolute(),
             format,
             trial,
+            calibrate,
+            stage,
         )
 
-    def export_ensemble(self, path: str | Path) -> EnsembleReport:
+    def export_ensemble(
+        self, path: str | Path, calibrate: bool = False, stage: Stage = silent
+    ) -> EnsembleReport:
         """Export the kept trials that are better together than the best alone, as one ONNX file.
 
         Args:
             path: The file to write.
+            calibrate: As for ``export``.
+            stage: As for ``export``.
 
         Raises:
-            ExportError: When no ensemble is better than the best trial, or the file does not agree
-                with its members; nothing is left behind then.
+            ExportError: When no ensemble is better than the best trial, no temperature can be
+                fitted, or the file does not agree with its members; nothing is left behind then.
             UsageError: When the path says another format, or the package onnx is not installed.
         """
         from automl_tl.deliver_ensemble import export_ensemble
@@ -268,7 +293,13 @@ class Study:
         self._store = self._store or Store()
         destination = Path(path).expanduser().absolute()
         return export_ensemble(
-            self._directory, self._data, self._optuna(), self._store, destination
+            self._directory,
+            self._data,
+            self._optuna(),
+            self._store,
+            destination,
+            calibrate,
+            stage,
         )
 
     def report(self, path: str | Path | None = None) -> Path:
@@ -304,20 +335,3 @@ class Study:
 
 def _ignore(event: Mapping[str, Any]) -> None:
     pass
-
-
-def _stages(tell: Listener, deadline: float) -> Callable[[str, int, int], None]:
-    last = 0.0
-
-    def stage(what: str, done: int, total: int) -> None:
-        nonlocal last
-        now = clock.monotonic()
-        if now > deadline:
-            raise StudyError(
-                f"The time was up after {what} {done} of {total} images: give more with --time."
-            )
-        if now - last >= 0.1 or done >= total:
-            last = now
-            tell({"event": "stage", "worker": None, "what": what, "done": done, "total": total})
-
-    return stage

@@ -157,6 +157,7 @@ class Attempt:
             **{key: facts.get(key) for key in (*TOLD, "reason")},
             closing_seconds=facts.get("closing_seconds", 0.0),
             notes=facts.get("notes", []),
+            reuse=facts.get("reuse"),
         )
 
     def _lasted(self, together: int) -> None:

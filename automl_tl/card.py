@@ -76,6 +76,7 @@ def render(facts: ModelFacts, report: ExportReport) -> str:
         images=images,
         figures=_figures(facts),
         classes=_classes(facts),
+        calibration=_calibration(facts),
         members=_members(facts),
         tuned=_tuned(facts.fine_tune_at, facts.extra.get("layers")),
         warning=_warning(facts),
@@ -143,6 +144,20 @@ def _classes(facts: ModelFacts) -> dict[str, Any] | None:
         f1 = "-" if row["f1"] is None else f"{row['f1']:.3f}"
         rows.append((escape(name), _share(row["precision"]), recall, f1, row["support"]))
     return {"split": known["split"], "rows": rows}
+
+
+def _calibration(facts: ModelFacts) -> dict[str, Any] | None:
+    """Return the temperature, and of each split error and log loss before and after."""
+    known = facts.extra.get("calibration")
+    if known is None:
+        return None
+    rows = []
+    for split, row in known["splits"].items():
+        name = split.capitalize() + (" (fitted here)" if split == known["fitted_on"] else "")
+        errors = [_share(row["ece"][when]) for when in ("before", "after")]
+        losses = [f"{row['log_loss'][when]:.3f}" for when in ("before", "after")]
+        rows.append((escape(name), *errors, *losses, row["n"]))
+    return {**known, "rows": rows}
 
 
 def _share(value: float | None) -> str:

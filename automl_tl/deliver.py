@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from automl_tl import export, kept, metrics, storage
+from automl_tl.calibrated import calibrated
 from automl_tl.errors import ExportError, StudyError, UsageError
 from automl_tl.host import BackendHost
 from automl_tl.plugins import get_plugins
 from automl_tl.prepare import open_arrays
 from automl_tl.recipe import model_facts
+from automl_tl.stages import silent
 from automl_tl.study import reference
 from automl_tl.testsplit import read_logits
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from automl_tl.export import ExportReport
     from automl_tl.modelfile import ModelFacts
     from automl_tl.specs import BackendSpec
+    from automl_tl.stages import Stage
     from automl_tl.study import StudyData, StudyDirectory
     from automl_tl.types import Split
 
@@ -42,6 +45,8 @@ def export_trial(
     destination: Path,
     format: str | None,
     number: int | None,
+    calibrate: bool = False,
+    stage: Stage = silent,
 ) -> ExportReport:
     """Export a trial's model, proved equal on the validation images.
 
@@ -53,11 +58,14 @@ def export_trial(
         destination: The file to write.
         format: Export format; by default the one that the destination's suffix tells.
         number: Of the trial; the best one by default.
+        calibrate: Divide the logits by the temperature that fits the validation split best.
+        stage: See ``export.export_model``.
 
     Raises:
         StudyError: When no trial is finished yet.
         UsageError: When the format is unknown.
-        ExportError: When the trial's model is not kept, or the file does not agree with it.
+        ExportError: When the trial's model is not kept, no temperature can be fitted, or the file
+            does not agree with the model.
     """
     finished = storage.best_trials(study)
     if not finished:
@@ -86,11 +94,11 @@ def export_trial(
     result = directory.result()
     test = result["test"] if result and result["trial"] == trial.number else None
     trials = storage.tried(finished) if trial is finished[0] else None
-    carried = with_classes(
-        model_facts(directory.config, data, trial.number, facts, test, trials),
-        data,
-        {split: read_logits(directory, data, trial.number, split) for split in SCORED},
-    )
+    logits = {split: read_logits(directory, data, trial.number, split) for split in SCORED}
+    carried = model_facts(directory.config, data, trial.number, facts, test, trials)
+    carried = with_classes(carried, data, logits)
+    if calibrate:
+        carried = calibrated(carried, data, logits, f"trial {trial.number}")
     with BackendHost(backend.name, device="cpu") as host:
         return export.export_model(
             kept.whole_model(directory, trial.number, host, store),
@@ -101,6 +109,7 @@ def export_trial(
             np.ascontiguousarray(np.load(pixels, mmap_mode="r")[rows]),
             data.labels[rows],
             carried,
+            stage,
         )
 
 

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from automl_tl import ensemble_trials, export, kept, metrics, storage, testsplit
+from automl_tl import calibration, ensemble_trials, export, kept, storage, testsplit
+from automl_tl.calibrated import calibrated
 from automl_tl.deliver import with_classes
 from automl_tl.ensemble import mean_logits
+from automl_tl.ensemble_facts import ensemble_facts
 from automl_tl.ensemble_onnx import merge, require_onnx
 from automl_tl.errors import ExportError, StudyError, UsageError
 from automl_tl.host import BackendHost
-from automl_tl.modelfile import ModelFacts
 from automl_tl.prepare import open_arrays
+from automl_tl.stages import silent
 from automl_tl.study import reference
-from automl_tl.types import Head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
     from automl_tl.ensemble import Ensemble
     from automl_tl.ensemble_trials import Candidate
     from automl_tl.export import ExportReport
+    from automl_tl.modelfile import ModelFacts
+    from automl_tl.stages import Stage
     from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.types import Split
 
 SUFFIXES = {"onnx": ".onnx"}
 OTHERS = frozenset({".keras", ".md", ".pt2", ".safetensors", ".savedmodel", ".tflite"})
@@ -69,6 +73,8 @@ def export_ensemble(
     study: optuna.Study,
     store: Store,
     destination: Path,
+    calibrate: bool = False,
+    stage: Stage = silent,
 ) -> EnsembleReport:
     """Export the kept trials that are better together than the best alone, as one ONNX file.
 
@@ -81,11 +87,14 @@ def export_ensemble(
         study: The Optuna study.
         store: The cache, with the study's pixels.
         destination: The file to write.
+        calibrate: Divide the logits of the mean by the temperature that fits validation best.
+        stage: See ``export.export_model``.
 
     Raises:
         StudyError: When no trial is finished yet.
         UsageError: When the destination says another format, or the package onnx is missing.
-        ExportError: When no ensemble is better, or the file does not agree with its members.
+        ExportError: When no ensemble is better, no temperature can be fitted, or the file does
+            not agree with its members.
     """
     if destination.suffix.lower() in OTHERS:
         raise UsageError(
@@ -105,14 +114,15 @@ def export_ensemble(
     validation_logits = mean_logits([one.logits for one in members], weights)
     test_logits = _test_logits(directory, data, store, members, weights, pixels)
     test = _test(directory, data, chosen, test_logits)
-    facts = with_classes(
-        _facts(data, members, chosen, validation_logits, test, storage.tried(complete)),
-        data,
-        {"validation": validation_logits, "test": test_logits},
-    )
+    logits: dict[Split, Any] = {"validation": validation_logits, "test": test_logits}
+    trials = storage.tried(complete)
+    facts = ensemble_facts(data, members, chosen, validation_logits, test, trials)
+    facts = with_classes(facts, data, logits)
+    if calibrate:
+        facts = calibrated(facts, data, logits, "the ensemble")
 
     def write(aside: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return _write(directory, store, members, weights, facts, aside, images)
+        return _write(directory, store, members, weights, facts, aside, images, stage)
 
     rows = data.rows("validation")[: export.IMAGES]
     report = export.prove(
@@ -124,6 +134,7 @@ def export_ensemble(
         np.ascontiguousarray(np.load(pixels, mmap_mode="r")[rows]),
         data.labels[rows],
         facts,
+        stage,
     )
     everything = ensemble_trials.reachable(directory, data, complete)
     metric = directory.config.metric
@@ -134,7 +145,7 @@ def export_ensemble(
         validation=chosen.value,
         best=float(complete[0].values[0]),
         reachable=everything.value if everything else chosen.value,
-        trials=storage.tried(complete),
+        trials=trials,
         test=test,
         left_out=[
             trial.number
@@ -184,8 +195,11 @@ def _write(
     facts: ModelFacts,
     aside: Path,
     images: NDArray[np.uint8],
+    stage: Stage,
 ) -> NDArray[np.float32]:
-    """Write the joined file; returns the logits of the members' mean."""
+    """Write the joined file; returns its logits, as the members' own frameworks compute them."""
+    calibrating = facts.extra.get("calibration")
+    temperature = calibrating["temperature"] if calibrating else 1.0
     with tempfile.TemporaryDirectory(prefix="automl-tl-", ignore_cleanup_errors=True) as folder:
         files = [Path(folder) / str(one.number) / "model.onnx" for one in members]
         logits: list[Any] = [None] * len(members)
@@ -193,7 +207,9 @@ def _write(
             file = files[position]
             file.parent.mkdir()
             model = kept.whole_model(directory, member.number, host, store).resolve()
-            logits[position] = export.write(host, model, "onnx", file, images, member.facts)
+            own = _of_member(stage, member.number)
+            logits[position] = export.write(host, model, "onnx", file, images, member.facts, own)
+        stage(f"joining {len(members)} models", 0, 0)
         merge(
             files,
             weights,
@@ -201,8 +217,16 @@ def _write(
             facts.metadata(),
             image_size=facts.image_size,
             classes=len(facts.classes),
+            temperature=temperature,
         )
-    return mean_logits(logits, weights)
+    return calibration.divided(mean_logits(logits, weights), temperature)
+
+
+def _of_member(stage: Stage, number: int) -> Stage:
+    def of_member(what: str, done: int, total: int, unit: str = "images") -> None:
+        stage(f"trial {number}: {what}", done, total, unit)
+
+    return of_member
 
 
 def _open(aside: Path, facts: ModelFacts) -> Any:
@@ -255,49 +279,3 @@ def _test(
             }
         )
     return test
-
-
-def _facts(
-    data: StudyData,
-    members: Sequence[Candidate],
-    chosen: Ensemble,
-    logits: NDArray[np.float32],
-    test: Mapping[str, Any],
-    trials: int,
-) -> ModelFacts:
-    """Return the joined file's facts; those of its members are in ``extra["members"]``."""
-    first = members[0].facts
-    licences: dict[str, list[str]] = {}
-    for one in members:
-        for what, licence in one.facts.licences.items():
-            licences.setdefault(what, []).append(licence)
-    weights = chosen.weights
-    return ModelFacts(
-        backbone="ensemble",
-        image_size=first.image_size,
-        resize=first.resize,
-        classes=first.classes,
-        head=Head(len(first.classes)),
-        fine_tune_at=0,
-        study=first.study,
-        validation=metrics.from_logits(logits, data.labels[data.rows("validation")]),
-        test=test,
-        versions={name: v for one in members for name, v in one.facts.versions.items()},
-        licences={what: ", ".join(dict.fromkeys(all_)) for what, all_ in licences.items()},
-        extra={
-            **{key: first.extra[key] for key in ("data", "metric") if key in first.extra},
-            "trials": trials,
-            "members": [
-                {
-                    "trial": one.number,
-                    "weight": weights[one.number],
-                    "backbone": one.facts.backbone,
-                    "fine_tune_at": one.facts.fine_tune_at,
-                    "layers": one.facts.extra.get("layers"),
-                    "params": dict(one.facts.params),
-                    "validation": dict(one.facts.validation),
-                }
-                for one in members
-            ],
-        },
-    )

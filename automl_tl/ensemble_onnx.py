@@ -30,12 +30,13 @@ def merge(
     *,
     image_size: int,
     classes: int,
+    temperature: float = 1.0,
 ) -> None:
     """Write one ONNX file that averages the probabilities of several.
 
     Weights that members have in common are stored once, so that onnxruntime computes a frozen
     backbone only once for all its heads. The output ``logits`` is the logarithm of the weighted
-    mean of the members' softmax, which its own softmax gives back.
+    mean of the members' softmax, which its own softmax gives back, divided by a temperature.
 
     Args:
         files: Members, each with one input uint8 ``(N, S, S, 3)`` and one output float32
@@ -45,6 +46,7 @@ def merge(
         metadata: Becomes the file's ``metadata_props``.
         image_size: S of all members.
         classes: Of all members, in the same order.
+        temperature: Divides the logarithm of the mean.
 
     Raises:
         UsageError: When the package onnx is missing.
@@ -65,7 +67,8 @@ def merge(
             nodes += graph.node
             tensors += graph.initializer
             domains |= {entry.domain: entry.version for entry in member.opset_import}
-        nodes += _mean([member.graph.output[0].name for member in members], weights, tensors)
+        outputs = [member.graph.output[0].name for member in members]
+        nodes += _mean(outputs, weights, temperature, tensors)
         pixels: list[str | int | None] = ["N", image_size, image_size, 3]
         graph = helper.make_graph(
             nodes,
@@ -117,8 +120,10 @@ def _opset(model: Any) -> int:
     return int(next(e.version for e in model.opset_import if e.domain in ("", "ai.onnx")))
 
 
-def _mean(outputs: Sequence[str], weights: Sequence[float], tensors: list[Any]) -> list[Any]:
-    """Return nodes that compute ``log(sum(weight * softmax(output)))`` without underflow."""
+def _mean(
+    outputs: Sequence[str], weights: Sequence[float], temperature: float, tensors: list[Any]
+) -> list[Any]:
+    """Return nodes for ``log(sum(weight * softmax(output))) / temperature``, without underflow."""
     import numpy as np
     from onnx import helper, numpy_helper
 
@@ -137,14 +142,17 @@ def _mean(outputs: Sequence[str], weights: Sequence[float], tensors: list[Any]) 
             helper.make_node("Sub", [part, "mean/top"], [f"{part}_below"]),
             helper.make_node("Exp", [f"{part}_below"], [power]),
         ]
-    return [
+    nodes = [
         *before,
         helper.make_node("Max", parts, ["mean/top"]),
         *after,
         helper.make_node("Sum", powers, ["mean/sum"]),
         helper.make_node("Log", ["mean/sum"], ["mean/log"]),
-        helper.make_node("Add", ["mean/log", "mean/top"], ["logits"]),
+        helper.make_node("Add", ["mean/log", "mean/top"], ["mean/logits"]),
     ]
+    divisor = np.array(temperature, np.float32)
+    tensors.append(numpy_helper.from_array(divisor, "mean/temperature"))
+    return [*nodes, helper.make_node("Div", ["mean/logits", "mean/temperature"], ["logits"])]
 
 
 def _share(graph: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from automl_tl import metrics
+from automl_tl import calibration, metrics
 from automl_tl.data.sources import open_data
 from automl_tl.errors import DataError
 from automl_tl.modelfile import source_id
@@ -56,8 +56,9 @@ def evaluate(
     Returns:
         JSON-ready: ``model``, ``data``, ``split``, ``study``, ``trial``, ``backbone``, ``n``,
         ``accuracy``, ``interval`` (95 %, of the accuracy), ``balanced_accuracy``, ``macro_f1``,
-        ``log_loss``, ``classes`` (``name``, ``precision``, ``recall``, ``f1``, ``support``,
-        ``recall_interval``), ``confusion`` (rows are true, columns predicted classes), ``broken``
+        ``log_loss``, ``calibration_error`` (the expected one, in ten bins), ``classes`` (``name``,
+        ``precision``, ``recall``, ``f1``, ``support``, ``recall_interval``), ``confusion`` (rows
+        are true, columns predicted classes), ``broken``
         (``name`` and ``reason`` of images left out), ``notes`` and ``seconds``.
 
     Raises:
@@ -136,6 +137,7 @@ def figures(
         "trial": facts.trial,
         "backbone": facts.backbone,
         **metrics.from_logits(scores, truth),
+        "calibration_error": calibration.reliability(scores, truth)["ece"],
         "interval": list(metrics.interval(correct, len(truth))),
         "classes": [{"name": c, **row} for c, row in zip(facts.classes, rows, strict=True)],
         "confusion": metrics.confusion(scores, truth).tolist(),

@@ -7,33 +7,33 @@ means the folder of a SavedModel.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from automl_tl import card
+import numpy as np
+
+from automl_tl import calibration, card
+from automl_tl.destination import check_destination, move_into_place, size_on_disk
 from automl_tl.errors import ExportError, UsageError
 from automl_tl.identify import identify
 from automl_tl.parity import compare
 from automl_tl.predict import open_alone
+from automl_tl.stages import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from automl_tl.modelfile import ModelFacts
     from automl_tl.predict import Classifier
     from automl_tl.protocols import Backend
+    from automl_tl.stages import Stage
 
 IMAGES = 256
 """Most images that are compared."""
-
-FOLDERS = frozenset({"savedmodel"})
-"""Formats that are a folder."""
 
 _BATCH = 32
 
@@ -54,6 +54,7 @@ class ExportReport:
         agreement: Images with the same class.
         ties: Images with another class whose two logits are equal within the tolerance.
         accuracy: Of the exported file on these images.
+        calibration: What a temperature did to it, see ``calibrated``; None without one.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class ExportReport:
     agreement: int
     ties: int
     accuracy: float
+    calibration: Mapping[str, Any] | None = None
 
 
 def export_model(
@@ -78,8 +80,12 @@ def export_model(
     pixels: NDArray[np.uint8],
     labels: NDArray[np.int64],
     facts: ModelFacts,
+    stage: Stage = silent,
 ) -> ExportReport:
     """Export a trained model with its model card, and prove it equal first.
+
+    With ``facts.extra["calibration"]``, the file's logits are those of the trained model, divided
+    by that temperature.
 
     Args:
         model_file: What ``Trainer.save`` wrote.
@@ -93,6 +99,7 @@ def export_model(
         pixels: uint8 ``(n, S, S, 3)``, real images that were not trained on; 256 are used.
         labels: int64 ``(n,)``, their classes.
         facts: Metadata for the exported file.
+        stage: Told how far it is.
 
     Raises:
         UsageError: When the format is unknown or the destination cannot be a file of it.
@@ -105,7 +112,7 @@ def export_model(
         )
     model_file = model_file.resolve()
     return prove(
-        lambda aside, images: write(backend, model_file, format, aside, images, facts),
+        lambda aside, images: write(backend, model_file, format, aside, images, facts, stage),
         lambda aside: _open(backend, aside, facts),
         format,
         destination,
@@ -113,6 +120,7 @@ def export_model(
         pixels,
         labels,
         facts,
+        stage,
     )
 
 
@@ -125,6 +133,7 @@ def prove(
     pixels: NDArray[np.uint8],
     labels: NDArray[np.int64],
     facts: ModelFacts,
+    stage: Stage = silent,
 ) -> ExportReport:
     """Write a file aside, prove it equal, and move it into place with its model card.
 
@@ -138,12 +147,13 @@ def prove(
         pixels: See there.
         labels: See there.
         facts: See there.
+        stage: See there.
 
     Raises:
         UsageError: When the destination cannot be a file of the format.
         ExportError: When the file cannot be written or does not agree; nothing is left behind.
     """
-    card_path = _check(format, destination, suffixes)
+    card_path = check_destination(format, destination, suffixes)
     pixels, labels = pixels[:IMAGES], labels[:IMAGES]
     if not len(pixels):
         raise ExportError("Expected validation images to prove the export with, but got none.")
@@ -155,20 +165,24 @@ def prove(
             aside = Path(folder).resolve() / f"model{suffixes[format]}"
             reference = write(aside, pixels)
             runtime, exported = open(aside)
-            runs = [exported.logits(pixels[:n], batch) for n, batch in _runs(len(pixels))]
+            what = f"checking the file with {runtime}"
+            runs = [
+                _logits(exported, pixels[:n], batch, what, stage) for n, batch in _runs(len(pixels))
+            ]
             report = ExportReport(
                 path=destination,
                 card=card_path,
                 format=format,
-                bytes=_size(aside),
+                bytes=size_on_disk(aside),
                 runtime=runtime,
                 accuracy=float((runs[0].argmax(axis=1) == labels).mean()),
+                calibration=facts.extra.get("calibration"),
                 **compare(reference, runs, format),
             )
             text = card.render(facts, report)
             card_aside = Path(folder) / "card.md"
             card_aside.write_text(text, encoding="utf-8", newline="\n")
-            _move(aside, destination, Path(folder) / "replaced")
+            move_into_place(aside, destination, Path(folder) / "replaced")
             card_aside.replace(card_path)
     except OSError as error:
         raise ExportError(
@@ -178,73 +192,24 @@ def prove(
     return report
 
 
+def _logits(
+    model: Classifier,
+    pixels: NDArray[np.uint8],
+    batch: int,
+    what: str,
+    stage: Stage,
+) -> NDArray[np.float32]:
+    """Run a model, batch by batch, and tell how far it is."""
+    parts = []
+    for start in range(0, len(pixels), batch):
+        stage(what, start, len(pixels))
+        parts.append(model.logits(pixels[start : start + batch], batch))
+    return np.concatenate(parts)
+
+
 def _runs(count: int) -> tuple[tuple[int, int], ...]:
     """How many images to run at which batch size: several sizes prove that it is dynamic."""
     return (count, _BATCH), (min(count, 3), 1), (min(count, 3), 3)
-
-
-def _check(format: str, destination: Path, suffixes: Mapping[str, str]) -> Path:
-    """Refuse what cannot work before any work is done; returns the model card's path."""
-    suffix = destination.suffix.lower()
-    others = {s: name for name, s in suffixes.items() if s != suffixes[format]}
-    if suffix in others or suffix == ".md":
-        meaning = f"format {others[suffix]}" if suffix in others else "the model card"
-        raise UsageError(
-            f"Expected a file name for the format {format}, such as "
-            f"{destination.with_suffix(suffixes[format])}, but {destination} says {meaning}."
-        )
-    _check_free(format, destination, destination / f"model{suffixes[format]}")
-    card_path = destination.with_name(f"{destination.name}.md")
-    if os.path.exists(card_path) and not card.is_card(card_path):
-        raise UsageError(
-            f"Expected to write the model card to {card_path}, but that file is something else; "
-            "choose another name for the model or move that file."
-        )
-    return card_path
-
-
-def _check_free(format: str, destination: Path, example: Path) -> None:
-    """Refuse to replace a folder that is not ours, or a file by a folder and the reverse."""
-    folder = os.path.isdir(destination)
-    if format not in FOLDERS:
-        if folder:
-            raise UsageError(
-                f"Expected a file to write, but {destination} is a folder; use {example}."
-            )
-        return
-    if os.path.exists(destination) and not folder:
-        raise UsageError(
-            f"Expected a folder to write, but {destination} is a file; choose another name."
-        )
-    try:
-        ours = not folder or identify(destination).kind == "savedmodel"
-    except ExportError:
-        ours = False
-    if not ours:
-        raise UsageError(
-            f"Expected a new folder, or one that automl-tl wrote, but {destination} is another; "
-            f"use {example}."
-        )
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
-
-
-def _move(aside: Path, destination: Path, replaced: Path) -> None:
-    """Move a file or folder into place; what was there comes back when that fails."""
-    if not aside.is_dir():
-        aside.replace(destination)
-        return
-    there = os.path.lexists(destination)
-    if there:
-        destination.rename(replaced)
-    try:
-        aside.rename(destination)
-    except OSError:
-        if there:
-            replaced.rename(destination)
-        raise
 
 
 def write(
@@ -254,15 +219,24 @@ def write(
     aside: Path,
     pixels: NDArray[np.uint8],
     facts: ModelFacts,
+    stage: Stage = silent,
 ) -> NDArray[np.float32]:
-    """Export a trained model to a file, the only one in its folder; returns the model's logits.
+    """Export a trained model to a file, the only one in its folder; returns the file's logits.
+
+    They are what the trained model gives, divided by the temperature that the facts tell of.
 
     Raises:
         ExportError: Whatever goes wrong.
     """
     try:
+        stage(f"starting {facts.backend}", 0, 0)
         trained = backend.load(model_file)
-        reference = trained.logits(pixels, _BATCH)
+        reference = _logits(trained, pixels, _BATCH, "running the trained model", stage)
+        if calibrated := facts.extra.get("calibration"):
+            temperature = calibrated["temperature"]
+            trained.calibrate(temperature)
+            reference = calibration.divided(reference, temperature)
+        stage(f"writing {format}", 0, 0)
         trained.export(format, aside, facts.metadata())
     except ExportError:
         raise

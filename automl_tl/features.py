@@ -21,14 +21,16 @@ from automl_tl.network_layers import layer_index, one_backbone
 from automl_tl.networks import check_size, describe, network_spec, weights_file
 from automl_tl.planner import Tap
 from automl_tl.plugins import get_plugins
+from automl_tl.stages import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     from automl_tl.data.decode import Resize
     from automl_tl.data.index import DataIndex
+    from automl_tl.stages import Stage
     from automl_tl.types import EpochReport, NetworkInfo, NetworkSpec, Source, Split
 
 SUFFIX = ".npz"
@@ -63,7 +65,7 @@ def write_features(
     data: str | Path,
     output: str | Path,
     settings: FeatureSettings,
-    progress: Callable[[int, int], None] | None = None,
+    stage: Stage = silent,
     store: Store | None = None,
 ) -> dict[str, Any]:
     """Compute a layer's output for all sound images of a data set and write it to a file.
@@ -80,7 +82,7 @@ def write_features(
         data: Whatever ``search`` takes as data.
         output: The file; its name ends in ``.npz``.
         settings: Which features.
-        progress: Called with the number of images done and of all images, a stage.
+        stage: Told how far it is.
         store: Cache; the user's by default.
 
     Returns:
@@ -95,7 +97,6 @@ def write_features(
     """
     started = time.monotonic()
     path = _check_output(Path(output).expanduser())
-    tell = progress or _ignore
     store = store or Store()
     backbone = one_backbone(settings.backbone)
     size = settings.image_size or backbone.input_size
@@ -103,15 +104,13 @@ def write_features(
     index = open_data(str(data), store.root, get_plugins().datasets)
     wanted = _choose(index, settings.split)
     with BackendHost(backbone.backend, settings.device) as host:
-        weights = weights_file(backbone, settings.weights, lambda _: host)
+        weights = weights_file(backbone, settings.weights, lambda _: host, stage=stage)
         network = network_spec(backbone, weights, size, 0, store)
         info = describe(network, host, store)
         layer = layer_index(info, settings.layer, backbone.key)
-        prepared = pixels.prepare(
-            index, [size], settings.resize, store, lambda _, done, total: tell(done, total)
-        )
+        prepared = pixels.prepare(index, [size], settings.resize, store, stage)
         rows = _sound(index, wanted, prepared)
-        run = _Run(host, network, info, store, prepared, size, _Steps(tell))
+        run = _Run(host, network, info, store, prepared, size, _Steps(stage))
         with run.output(rows, layer, settings.pooling, path) as features:
             shape = features.shape[1:]
             _write(
@@ -147,10 +146,10 @@ def write_features(
 
 
 class _Steps:
-    """Hands a backend's progress on as numbers."""
+    """Hands a backend's progress on."""
 
-    def __init__(self, tell: Callable[[int, int], None]) -> None:
-        self._tell = tell
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
 
     def need(self, source: Source) -> None:
         """Nothing is promised here."""
@@ -159,7 +158,7 @@ class _Steps:
         """Nothing is trained here."""
 
     def step(self, what: str, done: int, total: int) -> None:
-        self._tell(done, total)
+        self._stage("computing features", done, total)
 
 
 class _Run:
@@ -213,10 +212,6 @@ class _Run:
             yield np.load(aside, mmap_mode="r")
         finally:
             aside.unlink(missing_ok=True)
-
-
-def _ignore(done: int, total: int) -> None:
-    pass
 
 
 def _check_output(path: Path) -> Path:

@@ -240,6 +240,10 @@ class RemoteModel:
         )
         return logits
 
+    def calibrate(self, temperature: float) -> None:
+        """See ``Model.calibrate``."""
+        self._host.call("model.calibrate", self._handle, temperature)
+
     def export(self, format: str, path: Path, metadata: Mapping[str, str]) -> None:
         """See ``Model.export``."""
         self._host.call("model.export", self._handle, format, path, dict(metadata))

@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl_tl.downloads import watched
 from automl_tl.errors import AutoMLError, UsageError, WeightsError
 from automl_tl.plugins import get_plugins
+from automl_tl.stages import silent
 from automl_tl.types import Cut, Layer, NetworkInfo, NetworkSpec
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from automl_tl.cache.store import Store
     from automl_tl.host import BackendHost
     from automl_tl.space import Space, TrialSpec
-    from automl_tl.specs import Backbone
+    from automl_tl.specs import Backbone, PretrainedWeights
+    from automl_tl.stages import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ def choose_backbones(
     host: Callable[[str], BackendHost],
     tell: Callable[[str], None],
     deadline: float = float("inf"),
+    stage: Stage = silent,
 ) -> dict[str, str]:
     """Choose a study's backbones and make sure that their weights are on this machine.
 
@@ -93,6 +97,7 @@ def choose_backbones(
         tell: Receives one sentence for each backbone that is left out.
         deadline: ``time.monotonic()`` of the search's end; downloads get half of the time until
             then, so that what is here can be searched.
+        stage: Told how far a download is.
 
     Returns:
         The weights of every chosen backbone: a path, or ``none``.
@@ -114,10 +119,10 @@ def choose_backbones(
     refused: dict[str, str] = {}
     now = time.monotonic()
     until = now + (deadline - now) / 2
-    chosen = _available(wanted, settings, host, refused, until)
+    chosen = _available(wanted, settings, host, refused, until, stage)
     if not chosen and not patterns:
         shipped = {k: b for k, b in plugins.backbones.items() if k not in wanted and cached(b)}
-        chosen = _available(shipped, settings, host, refused, until)
+        chosen = _available(shipped, settings, host, refused, until, stage)
         if chosen:
             tell(f"Only {', '.join(chosen)} is left, which suits images of at most 64 pixels.")
     if chosen and len(refused) > 1 and not patterns:
@@ -184,12 +189,13 @@ def _available(
     host: Callable[[str], BackendHost],
     refused: dict[str, str],
     until: float,
+    stage: Stage,
 ) -> dict[str, str]:
     """Return the weights of the backbones that have any; the sentences go to ``refused``."""
     chosen: dict[str, str] = {}
     for key, backbone in sorted(wanted.items()):
         try:
-            chosen[key] = weights_file(backbone, settings.get(key), host, until)
+            chosen[key] = weights_file(backbone, settings.get(key), host, until, stage)
         except WeightsError as error:
             if settings.get(key):
                 raise
@@ -235,6 +241,7 @@ def weights_file(
     setting: str | None,
     host: Callable[[str], BackendHost],
     until: float = float("inf"),
+    stage: Stage = silent,
 ) -> str:
     """Return the path of a backbone's weights, downloaded when they are missing, or ``none``.
 
@@ -243,6 +250,7 @@ def weights_file(
         setting: ``none``, the published name or a path; None for the published weights.
         host: Returns the process of a backend, for downloads.
         until: ``time.monotonic()`` at which a download is given up.
+        stage: Told how far a download is.
 
     Raises:
         WeightsError: When there are none.
@@ -265,13 +273,18 @@ def weights_file(
             f"--weights {backbone.key}=PATH."
         )
     path = published.path()
-    return str(path if path.is_file() else _download(backbone, path, host, until))
+    return str(path if path.is_file() else _download(backbone, published, host, until, stage))
 
 
 def _download(
-    backbone: Backbone, path: Path, host: Callable[[str], BackendHost], until: float
+    backbone: Backbone,
+    published: PretrainedWeights,
+    host: Callable[[str], BackendHost],
+    until: float,
+    stage: Stage,
 ) -> Path:
-    """Fetch the weights file ``path``, at the latest ``until`` then."""
+    """Fetch a weights file, at the latest ``until`` then."""
+    path = published.path()
     missing = f"{backbone.key}: the weights file {path} is missing and cannot be downloaded"
     late = WeightsError(f"{missing} in half of the time: give more with --time.")
     seconds = until - time.monotonic()
@@ -282,7 +295,8 @@ def _download(
     watch.daemon = True
     watch.start()
     try:
-        return process.download(backbone.key)
+        with watched(published, stage):
+            return process.download(backbone.key)
     except WeightsError:
         raise
     except AutoMLError as error:

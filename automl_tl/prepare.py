@@ -20,7 +20,8 @@ from automl_tl.host import BackendHost
 from automl_tl.plugins import get_plugins
 from automl_tl.space import Space
 from automl_tl.storage import check_new, create_optuna, sqlite_absolute
-from automl_tl.study import Config, StudyData, StudyDirectory, check_free
+from automl_tl.study import StudyData, StudyDirectory, check_free
+from automl_tl.study_config import Config
 from automl_tl.units import are, plural
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
     from automl_tl.cache.store import Store
     from automl_tl.data.index import DataIndex
     from automl_tl.networks import Networks
+    from automl_tl.stages import Stage
     from automl_tl.types import NetworkSpec
 
     Arrays = dict[tuple[int, str], tuple[Path, str]]
-    Stage = Callable[[str, int, int], None]
     Tell = Callable[[str], None]
 
 SMALL_SIDE = 64
@@ -105,7 +106,9 @@ def new_study(
                 hosts[name] = stack.enter_context(BackendHost(name, device))
             return hosts[name]
 
-        chosen = networks.choose_backbones(backbones, weights, _small(index), host, tell, deadline)
+        chosen = networks.choose_backbones(
+            backbones, weights, _small(index), host, tell, deadline, stage
+        )
         check_device(device, _backends(chosen), host)
         config = Config(
             name=path.name,

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from automl_tl import imagenet
+from automl_tl.downloads import watched
 from automl_tl.errors import UsageError, WeightsError
 from automl_tl.host import BackendHost
 from automl_tl.modelfile import ModelFacts
 from automl_tl.plugins import get_plugins
 from automl_tl.predict import Predictor
+from automl_tl.stages import silent
 from automl_tl.types import Head
 
 if TYPE_CHECKING:
-    from automl_tl.specs import Backbone
+    from automl_tl.specs import Backbone, PretrainedWeights
+    from automl_tl.stages import Stage
 
 RESIZE = "crop"
 """The largest square at the centre, as ImageNet's classifiers are measured."""
@@ -32,7 +35,12 @@ def is_key(text: str) -> bool:
     return bool(slash) and not Path(text).exists() and backend in get_plugins().backends
 
 
-def open_classifier(key: str, weights: str | Path | None = None, device: str = "auto") -> Predictor:
+def open_classifier(
+    key: str,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    stage: Stage = silent,
+) -> Predictor:
     """Open a backbone with its original classifier, which knows ImageNet's 1000 classes.
 
     Args:
@@ -40,6 +48,7 @@ def open_classifier(key: str, weights: str | Path | None = None, device: str = "
         weights: A file that holds the classifier too; None for the published weights, which are
             downloaded when they are missing.
         device: As for ``open_model``.
+        stage: Told how far a download is.
 
     Raises:
         UsageError: When there is no such backbone or device, or its classes have no names.
@@ -47,13 +56,13 @@ def open_classifier(key: str, weights: str | Path | None = None, device: str = "
     """
     backbone = get_plugins().backbone(key)
     path = None if weights is None else _existing(key, str(weights))
-    if path is None:
-        _check_published(backbone)
+    published = None if path else _published(backbone)
     names = imagenet.class_names()
     size = backbone.input_size
     with ExitStack() as resources:
         host = resources.enter_context(BackendHost(backbone.backend, device))
-        model = host.classifier(key, path)
+        with watched(published, stage) if published else nullcontext():
+            model = host.classifier(key, path)
         width = model.logits(np.zeros((1, size, size, 3), np.uint8)).shape[-1]
         if width != len(names):
             raise _nameless(key, f"{width} classes")
@@ -71,7 +80,8 @@ def _existing(key: str, weights: str) -> Path:
     return path.absolute()
 
 
-def _check_published(backbone: Backbone) -> None:
+def _published(backbone: Backbone) -> PretrainedWeights:
+    """Return the published weights with a classifier whose classes have names."""
     published = backbone.classifier or backbone.pretrained
     if published is None:
         raise WeightsError(
@@ -80,6 +90,7 @@ def _check_published(backbone: Backbone) -> None:
         )
     if not published.name.startswith("imagenet"):
         raise _nameless(backbone.key, f"{published.name} classes")
+    return published
 
 
 def _nameless(key: str, what: str) -> UsageError:

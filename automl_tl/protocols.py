@@ -62,6 +62,13 @@ class Model(Protocol):
     def logits(self, pixels: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.float32]:
         """Classify uint8 RGB ``(N, S, S, 3)``; returns ``(N, classes)``."""
 
+    def calibrate(self, temperature: float) -> None:
+        """Divide all logits by a temperature, those of files that are exported from now on too.
+
+        Kernel and bias of the last dense layer are divided, so that no format needs an operation
+        of its own for it. Only for a file that ``Trainer.save`` wrote; raises ``ExportError``.
+        """
+
     def export(self, format: str, path: Path, metadata: Mapping[str, str]) -> None:
         """Write the model in another format, to exactly ``path``, ``metadata`` inside."""
 

@@ -13,7 +13,8 @@ from automl_tl.types import Head
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from automl_tl.study import Config, StudyData
+    from automl_tl.study import StudyData
+    from automl_tl.study_config import Config
 
 
 def model_facts(

@@ -22,14 +22,14 @@ import io
 import os
 import shlex
 import tempfile
-import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from automl_tl.errors import StudyError
 from automl_tl.files import read_json, write_json, write_text
+from automl_tl.study_config import read_config, write_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,40 +37,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from automl_tl.study_config import Config
     from automl_tl.types import Split
 
-FORMAT = 1
 CONFIG = "study.toml"
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 KEEP_MODELS = 3
 """Model files that are kept: those of the best trials."""
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What was asked of a study, resolved where that needed a look at the machine.
-
-    Attributes:
-        name: Of the study in its Optuna storage.
-        data: What the person typed, absolute where it is a path.
-        backbones: Keys, sorted.
-        weights: A backbone's weights: ``imagenet`` or another published name, ``none`` or a path.
-        settings: Parameters that the user fixed, narrowed or widened.
-        metric: What is optimised.
-        seed: Of the split, the sampler and the training.
-        storage: Optuna URL; None for the journal in the directory.
-        log: Names of the observers to tell.
-    """
-
-    name: str
-    data: str
-    backbones: tuple[str, ...]
-    weights: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    metric: str = "accuracy"
-    seed: int = 0
-    storage: str | None = None
-    log: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +108,6 @@ class StudyDirectory:
         Raises:
             StudyError: When there is one already, or the directory cannot be written.
         """
-        import tomli_w
-
         check_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -156,19 +127,7 @@ class StudyDirectory:
                 **data.facts,
             }
             write_json(path / "data.json", facts)
-            document = {
-                "format": FORMAT,
-                "name": config.name,
-                "data": config.data,
-                "backbones": list(config.backbones),
-                "metric": config.metric,
-                "seed": config.seed,
-                **({"storage": config.storage} if config.storage else {}),
-                **({"log": list(config.log)} if config.log else {}),
-                "weights": dict(config.weights),
-                "set": dict(config.settings),
-            }
-            write_text(path / CONFIG, tomli_w.dumps(document))
+            write_config(path / CONFIG, config)
         except OSError as error:
             raise StudyError(
                 f"The study directory {path} cannot be written ({error.strerror})."
@@ -188,27 +147,27 @@ class StudyDirectory:
             raise StudyError(
                 f"There is no study in {path} (no {CONFIG}): start one with `automl-tl search`."
             )
+        return cls(path, read_config(path / CONFIG))
+
+    def add_observers(self, names: Sequence[str]) -> None:
+        """Name more observers in ``study.toml``; those that it names already are left as they are.
+
+        Only while no search is at work, which would not notice.
+
+        Raises:
+            StudyError: When the directory cannot be written.
+        """
+        log = tuple(dict.fromkeys((*self.config.log, *names)))
+        if log == self.config.log:
+            return
+        config = replace(self.config, log=log)
         try:
-            document = tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))
-            if document["format"] != FORMAT:
-                raise StudyError(
-                    f"{path / CONFIG} has format {document['format']}, expected {FORMAT}: it was "
-                    "written by another version of automl-tl."
-                )
-            config = Config(
-                name=str(document["name"]),
-                data=str(document["data"]),
-                backbones=tuple(document["backbones"]),
-                weights=dict(document["weights"]),
-                settings=dict(document["set"]),
-                metric=str(document["metric"]),
-                seed=int(document["seed"]),
-                storage=document.get("storage"),
-                log=tuple(document.get("log", ())),
-            )
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise StudyError(f"{path / CONFIG} is damaged: {error}.") from None
-        return cls(path, config)
+            write_config(self.path / CONFIG, config)
+        except OSError as error:
+            raise StudyError(
+                f"The study {self.path} cannot be written ({error.strerror})."
+            ) from None
+        self.config = config
 
     def data(self) -> StudyData:
         """Read the data as it was split.

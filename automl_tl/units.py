@@ -60,12 +60,12 @@ def format_bytes(size: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Return ``1 image``, ``2 images``, ``3 classes`` or ``4 copies``."""
+    """Return ``1 image``, ``2 images``, ``3 classes``, ``4 copies`` or ``5 arrays``."""
     if count == 1:
         return f"1 {noun}"
     if noun.endswith("s"):
         return f"{count} {noun}es"
-    if noun.endswith("y"):
+    if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{count} {noun[:-1]}ies"
     return f"{count} {noun}s"
 

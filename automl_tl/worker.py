@@ -182,7 +182,10 @@ class Worker:
     def _ask(self) -> Attempt:
         trial = self.study.ask()
         trial.set_user_attr(storage.OWNER, self._owner)
-        return Attempt(self, trial, self._space, len(self._data.rows("train")))
+        attempt = Attempt(self, trial, self._space, len(self._data.rows("train")))
+        params = dict(trial.params)
+        self.say("trial_asked", number=trial.number, backbone=attempt.spec.backbone, params=params)
+        return attempt
 
     def _twin(self, spec: Mapping[str, Any]) -> optuna.trial.FrozenTrial | None:
         """Return a finished trial of exactly this spec: it would give the same numbers again."""
@@ -234,10 +237,19 @@ class Worker:
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         best = storage.best_trials(self.study)[:KEEP_MODELS]
         self._directory.keep_models([trial.number for trial in (*best, *running)])
+        self._observe(attempt)
+
+    def _observe(self, attempt: Attempt) -> None:
+        """Tell the observers of a finished trial, and wait until they have heard all of it."""
+        if not self._config.log:
+            return
         params = dict(attempt.trial.params)
         state = STATES[attempt.state]
         self._observers.trial(attempt.number, state, attempt.value, params, attempt.facts)
+        writing = f"writing to {' and '.join(self._config.log)}"
+        self.say("stage", what=writing, done=0, total=1)
         self._observers.wait(self._deadline)
+        self.say("stage", what=writing, done=1, total=1)
 
     def _finish(self, number: int) -> None:
         """Write the models that are kept, and compute a trial's figures on the unseen split."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +13,10 @@ import pytest
 
 from automl_tl import observe, plugins
 from automl_tl.errors import UsageError
+from automl_tl.guard import alone
 from automl_tl.hookspecs import hookimpl
-from automl_tl.study import Config, StudyData, StudyDirectory
+from automl_tl.study import StudyData, StudyDirectory
+from automl_tl.study_config import Config
 from automl_tl.types import EpochReport
 from tests.commandline import CommandLine
 
@@ -149,6 +153,31 @@ def test_an_unknown_observer_is_refused_before_any_work(cli: CommandLine) -> Non
     assert not (cli.folder / "studies").exists()
 
 
+def test_observers_are_added_when_a_study_is_resumed(cli: CommandLine) -> None:
+    pytest.importorskip("automl_tl_tensorboard")
+    fixed = ("--backbone", "torch/tiny", "--set", "epochs=1", "--set", "depth=0")
+    quick = (*fixed, "--set", "warmup_epochs=1")
+    cli.run("search", "digits", "--study", "s", "--trials", "1", *quick)
+    folder = cli.folder / "studies" / "s"
+    before = (folder / "study.toml").read_text(encoding="utf-8")
+    error = cli.run("resume", "s", "--trials", "2", "--log", "tensorbord", code=2)
+    assert "Unknown observer 'tensorbord': did you mean tensorboard?" in error
+    assert (folder / "study.toml").read_text(encoding="utf-8") == before
+    with alone(folder):
+        error = cli.run("resume", "s", "--trials", "2", "--log", "tensorboard", code=2)
+    assert "Another search is at work" in error
+    assert (folder / "study.toml").read_text(encoding="utf-8") == before
+
+    cli.run("resume", "s", "--trials", "2", "--log", "tensorboard")
+    assert StudyDirectory.open(folder).config.log == ("tensorboard",)
+    runs = {path.parent.name for path in (folder / "tensorboard").rglob("*tfevents*")}
+    assert len(runs) == 1, "the trial that was finished before is not told of"
+    cli.run("resume", "s", "--trials", "3", "--log", "tensorboard")
+    assert StudyDirectory.open(folder).config.log == ("tensorboard",)
+    changed = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
+    assert changed == {**tomllib.loads(before), "log": ["tensorboard"]}
+
+
 def test_a_plugin_that_observes_says_so() -> None:
     found = plugins.discover()
     listed = {one.name: one.provides for one in found.listing}
@@ -166,7 +195,7 @@ def test_a_strangers_observer_follows_a_study_and_its_resumption(
     (site / "stranger.py").write_text(STRANGER)
     (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
     (meta / "entry_points.txt").write_text("[automl_tl]\nstranger = stranger\n")
-    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
     cli = CommandLine(tmp_path, cache)
     quick = ("--backbone", "torch/tiny", "--set", "epochs=2", "--set", "depth=0")
     process = cli.start(

@@ -10,8 +10,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -90,31 +89,6 @@ def can_redraw() -> bool:
         and sys.stderr.isatty()
         and os.environ.get("TERM", "") not in ("dumb", "unknown")
     )
-
-
-@contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on a terminal while the context lasts.
-
-    Yields:
-        What to call with the number of items done and of all items.
-    """
-    if not can_redraw():
-        yield lambda done, total: None
-        return
-    from rich import progress
-
-    bar = progress.Progress(
-        progress.TextColumn("{task.description}", markup=False),
-        progress.BarColumn(bar_width=24),
-        progress.MofNCompleteColumn(),
-        progress.TimeRemainingColumn(),
-        console=stderr(),
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def printable(text: object) -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from automl_tl.cli.console import cell, counting, print_json, say, stdout, table
+from automl_tl.cli.bars import counting
+from automl_tl.cli.console import cell, print_json, say, stdout, table
 from automl_tl.errors import DataError
 from automl_tl.units import plural
 

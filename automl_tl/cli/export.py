@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,8 @@ from automl_tl.cli import studies
 from automl_tl.cli.console import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from automl_tl.deliver_ensemble import EnsembleReport
 
 
@@ -45,12 +47,23 @@ def export(
             help="Average the kept trials that are better together than the best; ONNX only.",
         ),
     ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help=(
+                "Divide the logits by a temperature, fitted on the validation images, so that "
+                "the probabilities say how often the model is right."
+            ),
+        ),
+    ] = False,
 ) -> None:
     """Write the best model to a file.
 
     The file is kept only when it is proved equal to the trained model.
     """
     from automl_tl.api import Study
+    from automl_tl.cli.bars import staging
     from automl_tl.errors import UsageError
     from automl_tl.units import format_bytes
 
@@ -63,19 +76,43 @@ def export(
                 "Expected --ensemble without --trial, and with no format but onnx; leave out "
                 f"{'--format' if trial is None else '--trial'}."
             )
-        made = opened.export_ensemble(output)
+        with staging() as stage:
+            made = opened.export_ensemble(output, calibrate, stage)
         report, reference = made.export, "the mean of its members"
     else:
         made = None
-        report, reference = opened.export(output, format=format_, trial=trial), "the trained model"
+        with staging() as stage:
+            report = opened.export(output, format_, trial, calibrate, stage)
+        reference = "the trained model"
     print(f"{printable(report.path)} ({report.format}, {format_bytes(report.bytes)})")
+    if report.calibration:
+        reference += ", calibrated,"
     print(
         f"  agrees with {reference} on {report.agreement} of {report.images} validation "
         f"images, run by {report.runtime}; logits differ by at most {report.difference:.1e}"
     )
+    if report.calibration:
+        _print_calibration(report.calibration)
     if made:
         _print_ensemble(made)
     print(f"{printable(report.card)} (model card)")
+
+
+def _print_calibration(done: Mapping[str, Any]) -> None:
+    from automl_tl.cli.console import number
+
+    splits = done["splits"]
+    print(
+        f"  logits are divided by the temperature {number(done['temperature'])}, fitted on the "
+        f"{splits[done['fitted_on']]['n']} {done['fitted_on']} images"
+    )
+    for split, row in splits.items():
+        error, loss = row["ece"], row["log_loss"]
+        print(
+            f"    {split}: calibration error {number(error['before'])} before and "
+            f"{number(error['after'])} after, log loss {number(loss['before'])} and "
+            f"{number(loss['after'])}"
+        )
 
 
 def _print_ensemble(made: EnsembleReport) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from automl_tl.cli.console import cell, counting, print_json, printable, stdout
+from automl_tl.cli.bars import staging
+from automl_tl.cli.console import cell, print_json, printable, stdout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,8 +75,8 @@ def features(
         split=cast("Split | None", split),
         device=device,
     )
-    with counting("computing features") as progress:
-        facts = write_features(data, output, settings, progress)
+    with staging() as stage:
+        facts = write_features(data, output, settings, stage)
     if json:
         print_json(facts)
     else:

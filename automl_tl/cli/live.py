@@ -6,18 +6,21 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from automl_tl.cli import words
+from automl_tl.cli import bars, words
 from automl_tl.cli.console import cell, number, say, stderr, table
-from automl_tl.cli.state import STATES, Event, SearchProgress, SearchState
-from automl_tl.units import format_duration
+from automl_tl.cli.doing import Doing, doing
+from automl_tl.cli.state import SHOWN_TRIALS, STATES, Event, SearchProgress, SearchState
+from automl_tl.units import format_duration, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console, RenderableType
     from rich.table import Table
     from rich.text import Text
 
+_PLANS = 140
+"""Columns from which on it says what a trial reads from the store."""
 STATE_STYLES = {"complete": "", "pruned": "dim", "failed": "red"}
 
 
@@ -31,22 +34,23 @@ class Dashboard:
         """Return the parts that have something to say, for a terminal of ``width`` columns."""
         from rich.console import Group
 
-        wide = width >= 100
+        wide = width >= bars.WIDE
         parts: list[RenderableType] = [self._summary(wide)]
-        if self.state.stages:
-            parts.append(self._stages(wide))
-        if self.state.running:
-            parts.append(self._running(wide))
-        if self.state.finished:
-            parts.append(self._finished(wide))
+        if rows := list(doing(self.state, wide)):
+            parts.append(self._workers(rows, width))
+        if self.state.running or self.state.finished:
+            parts.append(self._trials(wide))
         return Group(*parts)
 
     def _summary(self, wide: bool) -> Text:
         from rich.text import Text
 
         state, text = self.state, Text()
+        if not state.study:
+            text.append("preparing", style="bold")
+            return text.append(f"  time {format_duration(state.elapsed)}")
         bound = state.study.get("bounds") or {}
-        text.append(cell(state.study.get("name", "search")), style="bold")
+        text.append(cell(state.study["name"]), style="bold")
         if state.best is not None:
             text.append("  best ")
             text.append(f"{state.metric} {number(state.best['value'])}", style="bold green")
@@ -55,67 +59,59 @@ class Dashboard:
         text.append(f"\ntrials {trials}")
         counts = [f"{state.counts[s]} {s}" for s in STATES if state.counts.get(s)]
         text.append(f" ({', '.join(counts)})" if counts else "")
-        text.append(f"{'  ' if wide else chr(10)}time {format_duration(state.elapsed)}")
+        separator = "  " if wide else "\n"
+        text.append(f"{separator}time {format_duration(state.elapsed)}")
         if state.time_left is not None:
             text.append(f", {format_duration(state.time_left)} left")
         if bound.get("target") is not None:
             text.append(f"  target {bound['target']}")
+        if state.reuse.stored or state.reuse.seconds:
+            saved = f"reuse saved {format_duration(state.reuse.seconds)}"
+            text.append(f"{separator}{plural(state.reuse.stored, 'array')} stored, {saved}")
         if state.stopping:
             text.append(f"\n{words.stopping(state.stopping, state.study)}", style="yellow")
         return text
 
-    def _stages(self, wide: bool) -> Table:
-        grid = _grid()
-        for _, stage in sorted(self.state.stages.items(), key=lambda item: item[1].started):
-            facts = f"{stage.done}/{stage.total}"
-            if stage.rate and wide:
-                facts += f"  {stage.rate:.0f}/s"
-            if stage.remaining is not None:
-                facts += f"  {format_duration(stage.remaining)} left"
-            grid.add_row(cell(stage.what), _bar(stage.done, stage.total, wide), facts)
-        return grid
+    def _workers(self, found: Sequence[Doing], width: int) -> Table:
+        from rich.text import Text
 
-    def _running(self, wide: bool) -> Table:
-        grid = _grid()
-        for running in sorted(self.state.running.values(), key=lambda r: r.number):
-            epoch: dict[str, Any] = dict(running.epoch)
-            done, total = epoch.get("epoch", -1) + 1, epoch.get("epochs", 0)
-            name = f"trial {running.number} {cell(running.facts.get('backbone'))}"
-            if wide:
-                name += f", {words.place(running.facts)}"
-            if not epoch:
-                seconds = self.state.clock() - running.started
-                grid.add_row(name, _bar(0, 1, wide), f"starting  {format_duration(seconds)}")
-                continue
-            facts = f"{cell(epoch.get('phase'))} {done}/{total}"
-            facts += f"  {number(epoch.get('value'))}" if epoch.get("value") is not None else ""
-            grid.add_row(name, _bar(done, total, wide), facts)
-        return grid
+        wide = width >= bars.WIDE
+        rows = bars.grid()
+        named = max(len(row.who) for row in found)
+        used = named + max(len(row.what) for row in found) + max(len(row.facts) for row in found)
+        room = width - used - bars.width(wide) - 8  # two columns of space between the parts
+        for row in found:
+            what, facts = Text(cell(row.what)), Text(row.facts)
+            if row.plan and width >= _PLANS and room > 0:
+                facts.append("  ")
+                plan = Text(cell(row.plan), "dim")
+                plan.truncate(room, overflow="ellipsis")
+                facts.append(plan)
+            parts = [what, bars.bar(row.done, row.total, wide), facts]
+            rows.add_row(*([row.who] if named else []), *parts)
+        rows.columns[0].min_width = named
+        return rows
 
-    def _finished(self, wide: bool) -> Table:
+    def _trials(self, wide: bool) -> Table:
+        """Return a table of the trials that run, the newest first, and below of those that ran."""
         board = table(words.columns(self.state.metric, wide))
-        for trial in reversed(self.state.finished):
-            style = STATE_STYLES.get(trial["state"], "")
-            board.add_row(
-                *words.row(trial, wide), style="bold green" if trial.get("best") else style
-            )
+        now = self.state.clock()
+        for running in sorted(self.state.running.values(), key=lambda r: -r.number)[:SHOWN_TRIALS]:
+            epoch = running.epoch
+            trial: dict[str, Any] = {
+                **running.facts,
+                "number": f"> {running.number}",
+                "state": "running",
+                "value": epoch.get("value"),
+                "epochs": epoch.get("epoch", -1) + 1,
+                "planned_epochs": epoch.get("epochs"),
+                "duration_s": now - running.started,
+            }
+            board.add_row(*words.row(trial, wide), style="cyan")
+        for done in reversed(self.state.finished):
+            style = STATE_STYLES.get(done["state"], "")
+            board.add_row(*words.row(done, wide), style="bold green" if done.get("best") else style)
         return board
-
-
-def _grid() -> Table:
-    from rich.table import Table
-
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(overflow="ellipsis", no_wrap=True)
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="ellipsis", no_wrap=True)
-    return grid
-
-
-def _bar(done: int, total: int, wide: bool) -> RenderableType:
-    from rich.progress_bar import ProgressBar
-
-    return ProgressBar(total=max(total, 1), completed=done, width=24 if wide else 8)
 
 
 class LiveProgress(SearchProgress):

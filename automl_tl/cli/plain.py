@@ -7,7 +7,9 @@ import time
 from typing import IO, TYPE_CHECKING
 
 from automl_tl.cli import words
+from automl_tl.cli.bars import amount
 from automl_tl.cli.console import write
+from automl_tl.cli.doing import PHASES
 from automl_tl.cli.state import Event, SearchProgress, Stage
 from automl_tl.units import format_duration
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
 STAGE_EVERY = 10.0
 """Seconds between two lines about the same long work."""
-PHASES = ("warm-up", "fine-tuning")
 
 
 class PlainProgress(SearchProgress):
@@ -61,9 +62,10 @@ class PlainProgress(SearchProgress):
             self._said[key] = stage, stage.started
         elif stage.updated - when >= STAGE_EVERY:
             self._said[key] = stage, stage.updated
-            rate = f", {stage.rate:.0f}/s" if stage.rate else ""
+            rate = f", {amount(stage.rate, stage.unit)}/s" if stage.rate else ""
             left = f", {format_duration(stage.remaining)} left" if stage.remaining else ""
-            self._print(f"{stage.what}: {stage.done} of {stage.total}{rate}{left}")
+            done, total = amount(stage.done, stage.unit), amount(stage.total, stage.unit)
+            self._print(f"{words.stage(stage.what)}: {done} of {total}{rate}{left}")
 
     def _print(self, text: str, stream: IO[str] | None = None) -> None:
         write(text, stream or sys.stderr)

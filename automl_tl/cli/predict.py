@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from automl_tl.cli.bars import counting, staging
 from automl_tl.cli.console import (
     cell,
-    counting,
     json_text,
     number,
     print_json,
@@ -73,7 +73,8 @@ def _open(model: str, weights: str | None) -> Predictor:
         from automl_tl.pretrained import is_key, open_classifier
 
         if is_key(model):
-            return open_classifier(model, own_weights(weights, model))
+            with staging() as stage:
+                return open_classifier(model, own_weights(weights, model), stage=stage)
     if weights is not None:
         raise UsageError(
             f"Expected --weights with a pretrained network as keras/ResNet50, got {model}, whose "
@@ -171,7 +172,7 @@ def print_evaluation(console: Console, facts: Mapping[str, Any]) -> None:
         f"on {facts['n']} images",
         style="bold",
     )
-    others = ("balanced_accuracy", "macro_f1", "log_loss")
+    others = ("balanced_accuracy", "macro_f1", "log_loss", "calibration_error")
     console.print(", ".join(f"{name.replace('_', ' ')} {number(facts[name])}" for name in others))
     headers = ("precision", "recall", "f1", "support")
     classes = table([("class", False), *((header, True) for header in headers)])
@@ -191,7 +192,7 @@ def print_comparison(console: Console, facts: Mapping[str, Any]) -> None:
     short = [path.name for path in paths] if paths[0].name != paths[1].name else paths
     names = [f"{letter}: {cell(path)}" for letter, path in zip("AB", short, strict=True)]
     rows = table([("", False), *((name, True) for name in names)])
-    for name in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss"):
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "calibration_error"):
         rows.add_row(name.replace("_", " "), *(number(m[name]) for m in models))
         if name == "accuracy":
             ranges = (" to ".join(number(end) for end in m["interval"]) for m in models)

@@ -34,6 +34,10 @@ Device = Annotated[
 Engine = Annotated[
     str | None, typer.Option(metavar="NAME", help="What starts workers [default: local]")
 ]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Log every epoch and trial: tensorboard, mlflow."),
+]
 
 
 def search(
@@ -92,10 +96,7 @@ def search(
         str | None,
         typer.Option(metavar="URL", help="Optuna storage [default: a file in the study]"),
     ] = None,
-    log: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Log every epoch and trial: tensorboard, mlflow."),
-    ] = None,
+    log: Log = None,
 ) -> int:
     """Search for the best way to classify the images in DATA.
 
@@ -135,8 +136,12 @@ def resume(
     workers: Workers = None,
     device: Device = None,
     engine: Engine = None,
+    log: Log = None,
 ) -> int:
-    """Continue a study that was stopped, or search it further."""
+    """Continue a study that was stopped, or search it further.
+
+    --log adds to what logs the study; trials that are finished already are not told of.
+    """
     from automl_tl.api import Study
     from automl_tl.cli.config import from_flags
 
@@ -147,6 +152,7 @@ def resume(
         workers=workers,
         device=device,
         engine=engine,
+        log=log or (),
     )
     began = monotonic()
     opened = Study.open(studies.existing(study))
@@ -214,6 +220,7 @@ def _run(study: Study, options: SearchOptions, progress: SearchProgress, began: 
         workers=options.workers,
         device=options.device or "auto",
         engine=options.engine or "local",
+        log=options.log,
         listener=progress,
         started=began,
     )

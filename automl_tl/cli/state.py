@@ -21,7 +21,7 @@ class Running:
     Attributes:
         number: Of the trial.
         worker: Who runs it.
-        facts: Its ``trial_started`` event.
+        facts: Its ``trial_asked`` event, then its ``trial_started`` event.
         epoch: Its last ``epoch`` event, empty before the first.
         started: When it began, on the state's clock.
     """
@@ -39,10 +39,11 @@ class Stage:
 
     Attributes:
         what: Its name.
-        done: Images done.
-        total: Images in all.
+        done: Images done, or bytes.
+        total: In all; 0 or 1 where nobody knows how far it is.
         started: When it was first heard of, on the state's clock.
-        first: Images done by then.
+        unit: ``images`` or ``bytes``.
+        first: Done by then.
         updated: When it was last heard of.
     """
 
@@ -50,12 +51,26 @@ class Stage:
     done: int
     total: int
     started: float
-    first: int
-    updated: float
+    unit: str = "images"
+    first: int = field(init=False)
+    updated: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to count from here."""
+        self.first, self.updated = self.done, self.started
+
+    def advance(self, done: int, total: int, now: float) -> None:
+        """Take in how far it is by now."""
+        self.done, self.total, self.updated = done, total, now
+
+    @property
+    def unmeasured(self) -> bool:
+        """Whether nobody knows how far it is."""
+        return self.total <= 1
 
     @property
     def rate(self) -> float | None:
-        """Images a second, None while it is unknown."""
+        """Images or bytes a second, None while it is unknown."""
         elapsed = self.updated - self.started
         return (
             (self.done - self.first) / elapsed if elapsed > 0 and self.done > self.first else None
@@ -66,6 +81,25 @@ class Stage:
         """Seconds left at that rate, None while it is unknown."""
         rate = self.rate
         return (self.total - self.done) / rate if rate else None
+
+
+@dataclass
+class Reuse:
+    """What the finished trials stored of frozen layers, and what it saved them.
+
+    Attributes:
+        stored: Arrays that were computed.
+        seconds: What reading arrays saved.
+    """
+
+    stored: int = 0
+    seconds: float = 0.0
+
+    def add(self, reuse: Mapping[str, Any] | None) -> None:
+        """Count one trial's in."""
+        if reuse:
+            self.stored += len(reuse["passes"])
+            self.seconds += float(reuse["seconds"])
 
 
 class SearchState:
@@ -80,6 +114,8 @@ class SearchState:
         self.counts = dict.fromkeys(STATES, 0)
         self.earlier = 0
         self.running: dict[int, Running] = {}
+        self.workers: set[int] = set()
+        self.reuse = Reuse()
         self.stages: dict[tuple[int | None, str], Stage] = {}
         self.best: Event | None = None
         self.stopping: str | None = None
@@ -87,6 +123,8 @@ class SearchState:
 
     def update(self, event: Event) -> None:
         """Take in one event; kinds that are not known are ignored."""
+        if event.get("worker") is not None:
+            self.workers.add(int(event["worker"]))
         handler: Callable[[Event], None] | None = getattr(self, f"_on_{event['event']}", None)
         if handler is not None:
             handler(event)
@@ -123,18 +161,25 @@ class SearchState:
     def _on_stage(self, event: Event) -> None:
         key = (event.get("worker"), str(event["what"]))
         done, total, now = int(event["done"]), int(event["total"]), self.clock()
-        if done >= total:
+        if done >= total > 0:
             self.stages.pop(key, None)
             return
         stage = self.stages.get(key)
         if stage is None or done < stage.done:
-            self.stages[key] = Stage(key[1], done, total, now, done, now)
+            self.stages[key] = Stage(key[1], done, total, now, str(event.get("unit", "images")))
         else:
-            stage.done, stage.total, stage.updated = done, total, now
+            stage.advance(done, total, now)
 
-    def _on_trial_started(self, event: Event) -> None:
+    def _on_trial_asked(self, event: Event) -> None:
         number = int(event["number"])
         self.running[number] = Running(number, event.get("worker"), event, self.clock())
+
+    def _on_trial_started(self, event: Event) -> None:
+        known = self.running.get(int(event["number"]))
+        if known is None:
+            self._on_trial_asked(event)
+        else:
+            known.facts = event
 
     def _on_epoch(self, event: Event) -> None:
         running = self.running.get(int(event["number"]))
@@ -148,6 +193,7 @@ class SearchState:
             self._forget_stages(running.worker)
         self.counts[event["state"]] = self.counts.get(event["state"], 0) + 1
         self.finished.append(event)
+        self.reuse.add(event.get("reuse"))
         if event.get("best"):
             self.best = event
 

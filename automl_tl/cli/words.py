@@ -84,9 +84,10 @@ def duration(trial: Facts) -> str:
 
 
 def outcome(trial: Facts) -> str:
-    """Return a complete trial's value, or else its state."""
+    """Return the value of a complete trial, or of a running one so far, or else its state."""
     state = cell(trial.get("state"))
-    return number(trial.get("value")) if state == "complete" else state
+    known = state == "complete" or (state == "running" and trial.get("value") is not None)
+    return number(trial.get("value")) if known else state
 
 
 def row(trial: Facts, wide: bool) -> list[str]:
@@ -114,6 +115,12 @@ def columns(metric: str, wide: bool) -> list[tuple[str, bool]]:
         ("epochs", True),
         ("time", True),
     ]
+
+
+def stage(what: str) -> str:
+    """Return what long work is called: to a backend, frozen layers are a prefix."""
+    name, space, network = what.partition(" ")
+    return f"storing frozen layers of {network}" if name == "prefix" and space else what
 
 
 def recipe(trial: Facts) -> str:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from automl_tl.cache.store import Store
-    from automl_tl.study import Config, StudyData, StudyDirectory
+    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.study_config import Config
 
 PACKAGES = ("automl-tl", "optuna", "numpy", "pillow", "scikit-learn", "onnxruntime")
 BACKBONES = 50
@@ -72,8 +73,8 @@ def command(config: Config, bounds: Mapping[str, Any]) -> str:
         return "automl-tl search --config search.toml"
     words = ["automl-tl", "search", config.data]
     for name, value in asked.items():
-        if name == "backbone":
-            words += [word for key in value for word in ("--backbone", key)]
+        if name in {"backbone", "log"}:
+            words += [word for one in value for word in (f"--{name}", one)]
         elif name == "weights":
             words += [
                 word for key, file in value.items() for word in ("--weights", f"{key}={file}")
@@ -98,10 +99,18 @@ def options(config: Config, bounds: Mapping[str, Any]) -> dict[str, Any]:
         "metric": config.metric,
         "seed": config.seed,
         "storage": redacted(config.storage) if config.storage else None,
-        "weights": dict(config.weights),
+        "weights": {key: file for key, file in config.weights.items() if not _published(key, file)},
         "set": dict(config.settings),
+        "log": list(config.log),
     }
     return {name: value for name, value in asked.items() if value not in (None, {}, [])}
+
+
+def _published(key: str, file: str) -> bool:
+    """Whether these are the weights that a backbone starts from anyway, on any machine."""
+    backbone = get_plugins().backbones.get(key)
+    published = backbone.pretrained if backbone else None
+    return published is not None and file == str(published.path())
 
 
 def redacted(text: str) -> str:

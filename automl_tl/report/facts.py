@@ -5,19 +5,22 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from automl_tl import metrics
+from automl_tl import calibration, metrics
 from automl_tl.plugins import get_plugins
-from automl_tl.report import calibration, failures, trials
+from automl_tl.report import failures, trials
 from automl_tl.report.again import again
 from automl_tl.report.findings import findings
 from automl_tl.report.latency import measure
+from automl_tl.report.together import together
 from automl_tl.testsplit import read_logits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     import optuna
+    from numpy.typing import NDArray
 
     from automl_tl.cache.store import Store
     from automl_tl.report.images import Images
@@ -48,9 +51,9 @@ def gather(
         images: The study's pictures.
 
     Returns:
-        ``study``, ``answer``, ``search``, ``curves``, ``failures``, ``calibration``, ``doubtful``,
-        ``data``, ``time`` and ``again``; ``answer`` is None while no trial is complete, and so are
-        the figures that rest on one.
+        ``study``, ``answer``, ``together``, ``search``, ``curves``, ``failures``, ``calibration``,
+        ``doubtful``, ``data``, ``time`` and ``again``; ``answer`` is None while no trial is
+        complete, and so are the figures that rest on one.
     """
     rows = trials.rows(study)
     metric = summary["metric"]
@@ -64,7 +67,7 @@ def gather(
     places = {}
     for split, values in logits.items():
         asked = voters if split == "validation" else None
-        places[split] = failures.split_facts(values, _rows(data, split), data, asked)
+        places[split] = failures.split_facts(values, data.rows(split), data, asked)
     return {
         "study": {
             "name": summary["study"],
@@ -76,6 +79,7 @@ def gather(
             "interrupted": summary["interrupted"],
         },
         "answer": _answer(directory, data, summary, rows) if best else None,
+        "together": together(directory, data, study, summary["ensemble"]),
         "search": {
             "trials": rows,
             "listed": [*ranked, *_unfinished(rows)][:LISTED_TRIALS],
@@ -98,11 +102,9 @@ def _reference(path: Path) -> str:
     return shlex.quote(path.name if path.parent.name == "studies" else str(path))
 
 
-def _rows(data: StudyData, split: str) -> Any:
-    return data.rows("test" if split == "test" else "validation")
-
-
-def _logits(directory: StudyDirectory, data: StudyData, best: int | None) -> dict[str, Any]:
+def _logits(
+    directory: StudyDirectory, data: StudyData, best: int | None
+) -> dict[Split, NDArray[np.float32]]:
     """Return the best trial's logits on validation, and on test where they were computed."""
     if best is None:
         return {}
@@ -164,16 +166,11 @@ def _interval(figures: Facts) -> tuple[float, float]:
     return metrics.interval(round(figures["accuracy"] * n), n)
 
 
-def _calibration(logits: Facts, data: StudyData) -> dict[str, Any] | None:
+def _calibration(
+    logits: Mapping[Split, NDArray[np.float32]], data: StudyData
+) -> dict[str, Any] | None:
     """Return what one temperature, fitted on validation, does to the calibration of each split."""
     if "validation" not in logits:
         return None
-    temperature = calibration.fit(logits["validation"], data.labels[data.rows("validation")])
-    splits = {}
-    for split, values in logits.items():
-        labels = data.labels[_rows(data, split)]
-        splits[split] = {
-            "before": calibration.reliability(values, labels),
-            "after": calibration.reliability(values, labels, temperature) if temperature else None,
-        }
-    return {"temperature": temperature, "splits": splits, "bins": calibration.BINS}
+    labels = {split: data.labels[data.rows(split)] for split in logits}
+    return {**calibration.compare(logits, labels), "bins": calibration.BINS}

@@ -33,6 +33,8 @@ LINES = 120
 SLICES = 9
 AXES = 6
 _FEW = 4
+_TICKS_APART = 0.05
+"""Least distance of two ticks, as a share of their axis."""
 
 
 def plots(study: optuna.Study, metric: str) -> dict[str, Figure | list[Figure]]:
@@ -170,6 +172,7 @@ def _parallel(part: _Part, names: list[str], metric: str) -> Figure:
     )
     made = _restyled(figure, 400)
     made["layout"]["margin"] = {"l": 52, "r": 24, "t": 12, "b": 44}
+    made["layout"]["annotations"] = _apart(made["layout"]["annotations"])
     for trace in made["data"]:
         if trace["mode"] == "lines":
             trace["hovertemplate"] = "%{customdata[0]}: %{customdata[1]}<extra></extra>"
@@ -183,6 +186,28 @@ def _parallel(part: _Part, names: list[str], metric: str) -> Figure:
         trace |= {"opacity": 0.35 + 0.6 * share}
         trace["line"] = {"color": VERMILLION if share == 1 else BLUE, "width": 1 + 1.5 * share}
     return made
+
+
+def _apart(ticks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out ticks that would be written over the one below or the end of their axis."""
+    kept: list[dict[str, Any]] = []
+    for x in dict.fromkeys(tick["x"] for tick in ticks):
+        own = sorted((tick for tick in ticks if tick["x"] == x), key=lambda tick: tick["y"])
+        chosen = own[:1]
+        for tick in own[1:-1]:
+            if min(tick["y"] - chosen[-1]["y"], own[-1]["y"] - tick["y"]) >= _TICKS_APART:
+                chosen.append(tick)
+        kept += [*chosen, *own[max(1, len(own) - 1) :]]
+    return [tick | {"text": _plain_number(tick["text"])} for tick in kept]
+
+
+def _plain_number(text: str) -> str:
+    """Return a number of at most six digits before the point without an exponent."""
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return f"{value:.0f}" if "e+" in text and abs(value) < 1e6 else text
 
 
 def _slice(part: _Part, name: str, metric: str) -> Figure:

@@ -101,7 +101,11 @@ def test_live_table_says_what_matters() -> None:
     assert "pets [red]  best accuracy 0.9100  trial 1, torch/mobilenet_v2, from 102/154" in text
     assert "trials 2 of 20 (1 complete, 1 failed)" in text
     assert "30m 00s left" in text
-    assert "fine-tuning 3/12  0.8760" in text
+    assert "trial 2  fine-tuning  " in text and "epoch 3/12" in text
+    running = next(line for line in text.splitlines() if line.strip().startswith("> 2"))
+    assert running.split()[1:-1] == (
+        "2 0.8760 torch/mobilenet_v2 102/154 256x2 adamw 3.2e-04 3/12".split()
+    )
     assert "trial 0 failed: out of [memory]\\x1b[31m" in text
     row = next(line for line in text.splitlines() if line.strip().startswith("1 "))
     assert row.split() == ("1 0.9100 torch/mobilenet_v2 102/154 256x2 adamw 3.2e-04 12 12s".split())
@@ -143,7 +147,7 @@ def test_a_dead_worker_takes_its_trial_along() -> None:
     died = {"event": "worker_died", "worker": 0, "reason": "killed by SIGKILL"}
     text = live(120, STUDY, started(7), died)
     assert "Warning: worker 0 died: killed by SIGKILL." in text
-    assert "trial 7" not in text
+    assert "trial 7" not in text and "> 7" not in text
 
 
 def test_events_of_tomorrow_are_ignored() -> None:

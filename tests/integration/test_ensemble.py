@@ -31,8 +31,11 @@ BACKBONES = [
 ]
 
 
-def complete_each_other(folder: Path) -> None:
-    """Let each of two trials be unsure and wrong where the other one is sure and right."""
+def complete_each_other(folder: Path, lost: int = 0) -> None:
+    """Let each of two trials be unsure and wrong where the other one is sure and right.
+
+    On the ``lost`` first images both are.
+    """
     directory = StudyDirectory.open(folder)
     data = directory.data()
     labels = data.labels[data.rows("validation")]
@@ -40,6 +43,7 @@ def complete_each_other(folder: Path) -> None:
     wrong = 0.5 * np.eye(len(data.classes), dtype=np.float32)[(labels + 1) % len(data.classes)]
     first = (np.arange(len(labels)) % 2 == 0)[:, None]
     for number, sure in enumerate((first, ~first)):
+        sure[:lost] = False
         np.save(directory.trial(number) / "validation_logits.npy", np.where(sure, right, wrong))
 
 
@@ -81,6 +85,32 @@ def test_an_ensemble_is_shown_and_exported(
     assert (
         "weighted mean of those of 2 trials" in card and "Of each class on the test split" in card
     )
+
+
+def test_a_temperature_goes_into_the_file(cli: CommandLine, photos: Path) -> None:
+    cli.run("search", str(photos), "--study", "s", "--backbone", "torch/tiny", *QUICK)
+    folder = cli.folder / "studies" / "s"
+    complete_each_other(folder)
+    refused = cli.run("export", "s", "--ensemble", "--calibrate", "-o", "e.onnx", code=2)
+    assert "the ensemble gets" in refused and "leave out --calibrate" in refused
+    assert not (cli.folder / "e.onnx").exists()
+
+    complete_each_other(folder, lost=3)
+    for name, ensemble in (("one", ()), ("both", ("--ensemble",))):
+        printed = cli.run("export", "s", *ensemble, "--calibrate", "-o", f"{name}.onnx")
+        assert ", calibrated, on" in printed and "    test: calibration error 0." in printed
+        facts = identify(cli.folder / f"{name}.onnx").facts
+        done = facts.extra["calibration"]
+        temperature = done["temperature"]
+        assert f"divided by the temperature {temperature:.4f}, fitted on the" in printed
+        assert abs(temperature - 1) > 0.02 and set(done["splits"]) == {"validation", "test"}
+        for split, figures in (("validation", facts.validation), ("test", facts.test)):
+            assert figures["log_loss"] == done["splits"][split]["log_loss"]["after"]
+        loss = done["splits"]["validation"]["log_loss"]
+        assert loss["after"] < loss["before"] - 1e-3
+    truth, mean = mean_on_test(folder)
+    divided = np.log(mean.astype(np.float32)) / np.float32(temperature)
+    assert facts.test["log_loss"] == pytest.approx(metrics.value(divided, truth, "log_loss"))
 
 
 def mean_on_test(folder: Path) -> tuple[Any, Any]:

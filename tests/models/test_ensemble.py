@@ -119,13 +119,14 @@ def pixels():
 def join(tmp_path):
     """Merge models and open the result; returns a session."""
 
-    def run(models, weights, **metadata):
+    def run(models, weights, temperature=1.0, **metadata):
         files = []
         for number, model in enumerate(models):
             files.append(tmp_path / f"{number}.onnx")
             onnx.save_model(model, files[-1])
         path = tmp_path / "merged.onnx"
-        merge(files, weights, path, metadata, image_size=8, classes=3)
+        sizes = {"image_size": 8, "classes": 3, "temperature": temperature}
+        merge(files, weights, path, metadata, **sizes)
         return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     return run
@@ -153,6 +154,13 @@ def test_files_become_one(join, models, pixels):
     assert [place.name for place in session.get_inputs()] == ["pixels"]
     assert [place.name for place in session.get_outputs()] == ["logits"]
     assert session.get_modelmeta().custom_metadata_map["automl_tl"] == "{}"
+
+
+def test_a_temperature_divides_the_mean(join, models, pixels):
+    weights = [0.2, 0.3, 0.5]
+    expected = mean_logits([compute(model, pixels) for model in models], weights)
+    [logits] = join(models, weights, temperature=1.6).run(None, {"pixels": pixels})
+    np.testing.assert_allclose(logits * 1.6, expected, atol=2e-4)
 
 
 def test_far_apart_members_do_not_underflow(join, weights, make_onnx, pixels):

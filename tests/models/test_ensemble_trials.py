@@ -8,7 +8,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from automl_tl.ensemble_trials import kept, propose, reachable
-from automl_tl.study import Config, StudyData, StudyDirectory
+from automl_tl.study import StudyData, StudyDirectory
+from automl_tl.study_config import Config
 
 LABELS = np.array([0, 1, 2, 0])
 

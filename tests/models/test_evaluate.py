@@ -11,6 +11,7 @@ from automl_tl import metrics
 from automl_tl.errors import DataError
 from automl_tl.evaluate import evaluate
 from automl_tl.modelfile import source_id
+from automl_tl.predict import open_model
 
 
 @pytest.fixture
@@ -43,6 +44,21 @@ def test_figures(measure, photos):
     assert "not an image" in found["broken"][0]["reason"]
     assert done[-1] == (10, 10)
     assert (found["study"], found["trial"], found["backbone"]) == ("colours", 7, "torch/tiny")
+
+
+def test_the_calibration_error_is_that_of_the_probabilities(measure, write_onnx, photos, weights):
+    (photos / "blue" / "0.png").rename(photos / "red" / "wrong.png")
+    with open_model(write_onnx()) as predictor:
+        found = list(predictor.classify([photos]))
+    sure = np.array([one.ranked[0][1] for one in found])
+    right = np.array([one.path.parent.name == one.ranked[0][0] for one in found])
+    bins = (sure * 10).astype(int).clip(0, 9)
+    by_hand = sum(
+        (bins == b).mean() * abs(sure[bins == b].mean() - right[bins == b].mean())
+        for b in set(bins)
+    )
+    assert measure(photos)["calibration_error"] == pytest.approx(by_hand)
+    assert by_hand > 0.05
 
 
 def test_classes_are_matched_by_name_not_by_number(measure, photos):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from automl_tl import card, litert_model
+from automl_tl.destination import move_into_place
 from automl_tl.errors import ExportError, TrialError, UsageError
-from automl_tl.export import _move, export_model
+from automl_tl.export import export_model
 from automl_tl.identify import identify
 from automl_tl.parity import compare
 from automl_tl.predict import open_model
@@ -43,6 +45,10 @@ class LinearModel:
     def logits(self, pixels, batch_size=64):
         flat = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
         return flat @ self._weights
+
+    def calibrate(self, temperature):
+        if self._fault != "not calibrated":
+            self._weights = self._weights / np.float32(temperature)
 
     def export(self, format, path, metadata):
         weights, fault = self._weights.copy(), self._fault
@@ -155,6 +161,64 @@ def test_an_export_is_proved_and_documented(export, tmp_path, pixels, trained, m
         ours = predictor.logits(pixels)
     theirs = LinearBackend(make_onnx).load(trained).logits(pixels)
     assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
+
+
+CALIBRATION = {
+    "temperature": 2.5,
+    "fitted_on": "validation",
+    "splits": {
+        "validation": {
+            "n": 120,
+            "ece": {"before": 0.0912, "after": 0.0432},
+            "log_loss": {"before": 0.7, "after": 0.6},
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("name", ["out/m.onnx", "out/m.safetensors"])
+def test_a_temperature_divides_the_logits_of_the_file(export, name, pixels, trained, make_onnx):
+    format = name.rpartition(".")[2]
+    report = export(name, format, extra={"calibration": CALIBRATION})
+    assert (report.agreement, report.calibration) == (256, CALIBRATION)
+    theirs = LinearBackend(make_onnx).load(trained).logits(pixels)
+    opened = LinearBackend(make_onnx).load(report.path) if format == "safetensors" else None
+    with nullcontext(opened) if opened else open_model(report.path) as model:
+        np.testing.assert_allclose(model.logits(pixels) * 2.5, theirs, rtol=1e-4, atol=1e-3)
+    assert identify(report.path).facts.extra["calibration"] == CALIBRATION
+    text = report.card.read_text(encoding="utf-8")
+    assert "the temperature 2.5, fitted on the validation" in text
+    assert "| Validation (fitted here) | 9.1 % | 4.3 % | 0.700 | 0.600 | 120 |" in text
+    assert "calibrated on images like those of the study" in text
+    assert "not calibrated" not in text
+
+
+def test_a_model_without_the_temperature_is_no_calibrated_one(export, tmp_path):
+    with pytest.raises(ExportError, match="logits differ"):
+        export(fault="not calibrated", extra={"calibration": CALIBRATION})
+    assert everything(tmp_path / "out") == []
+    text = export().card.read_text(encoding="utf-8")
+    assert "probabilities are not calibrated" in text and "## Calibration" not in text
+
+
+def test_an_export_says_how_far_it_is(trained, make_onnx, pixels, facts, tmp_path):
+    said = []
+    backend = LinearBackend(make_onnx)
+    labels = np.zeros(len(pixels), np.int64)
+
+    def stage(what, done, total, unit="images"):
+        said.append((what, done, total))
+
+    target = tmp_path / "m.onnx"
+    export_model(trained, "onnx", target, backend, SUFFIXES, pixels, labels, facts, stage)
+    assert list(dict.fromkeys(what for what, _, _ in said)) == [
+        "starting torch",
+        "running the trained model",
+        "writing onnx",
+        "checking the file with onnxruntime",
+    ]
+    running = [done for what, done, total in said if what.startswith("running") and total == 256]
+    assert running == list(range(0, 256, 32))
 
 
 def test_other_formats_are_proved_by_a_fresh_load(export):
@@ -285,7 +349,7 @@ def test_an_old_folder_comes_back_when_the_new_one_cannot_be_moved(tmp_path):
     old.mkdir(parents=True)
     (old / "name").write_text("old")
     with pytest.raises(OSError):
-        _move(new, old, tmp_path / "replaced")  # a folder cannot be moved into itself
+        move_into_place(new, old, tmp_path / "replaced")  # a folder cannot be moved into itself
     assert (old / "name").read_text() == "old"
 
 

@@ -19,7 +19,8 @@ from automl_tl.files import write_json
 from automl_tl.report.facts import gather
 from automl_tl.report.images import Images
 from automl_tl.report.write import write_report
-from automl_tl.study import Config, StudyData, StudyDirectory
+from automl_tl.study import StudyData, StudyDirectory
+from automl_tl.study_config import Config
 from automl_tl.summary import summarise
 
 if TYPE_CHECKING:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
-import pytest
 
 from automl_tl import metrics
 from automl_tl.cli.config import from_file
-from automl_tl.report import calibration, failures, trials
+from automl_tl.plugins import get_plugins
+from automl_tl.report import failures, trials
 from automl_tl.report.again import command, options, redacted
 from automl_tl.report.findings import findings
 from automl_tl.report.images import Images
 from automl_tl.settings import parse_setting
-from automl_tl.study import Config
+from automl_tl.study_config import Config
 from tests.report.conftest import BEGUN, Made, make
 
 if TYPE_CHECKING:
@@ -93,31 +93,6 @@ def test_many_classes_are_capped(tmp_path: Path) -> None:
     recalls = [row["recall"] for row in found["classes"]]
     assert len(recalls) == failures.LISTED_CLASSES
     assert recalls == sorted(recalls)
-
-
-@pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
-def test_the_temperature_is_found_again(true: float) -> None:
-    random = np.random.default_rng(0)
-    honest = random.normal(0, 2, (20_000, 4)).astype(np.float32)
-    shares = metrics.probabilities(honest).cumsum(axis=1)
-    labels = (random.random((20_000, 1)) > shares).sum(axis=1).clip(0, 3)
-    found = calibration.fit(honest * true, labels)
-    assert found == pytest.approx(true, rel=0.05)
-    before = calibration.reliability(honest * true, labels)
-    after = calibration.reliability(honest * true, labels, found)
-    assert after["ece"] < 0.02
-    assert before["accuracy"] == after["accuracy"]
-    if true != 1:
-        assert before["ece"] > 0.05
-
-
-def test_the_calibration_error_by_hand() -> None:
-    logits = np.log(np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]], np.float32))
-    labels = np.array([0, 1, 0, 0])
-    found = calibration.reliability(logits, labels)
-    assert found["ece"] == pytest.approx(0.5 * abs(0.9 - 0.5) + 0.5 * abs(0.6 - 1.0))
-    assert [row["n"] for row in found["bins"]] == [2, 2]
-    assert calibration.fit(logits, np.zeros(4, np.int64)) is None
 
 
 def test_the_clock_stands_still_between_searches_and_workers_have_lanes(empty: Made) -> None:
@@ -211,6 +186,18 @@ def test_the_command_asks_the_same_again(tmp_path: Path) -> None:
     assert dict(read.set) == settings
     stepped = replace(config, settings={"dropout": {"low": 0.0, "high": 0.5, "step": 0.25}})
     assert command(stepped, {}) == "automl-tl search --config search.toml"
+
+
+def test_only_weights_that_another_machine_would_not_have_are_named() -> None:
+    published = get_plugins().backbone("torch/tiny").pretrained
+    assert published is not None
+    weights = {"torch/tiny": str(published.path()), "torch/mobilenet_v2": "/mine.pth"}
+    config = Config("s", "d", tuple(weights), weights, log=("tensorboard", "mlflow"))
+    words = shlex.split(command(config, {}))
+    assert [words[i + 1] for i, w in enumerate(words) if w == "--weights"] == [
+        "torch/mobilenet_v2=/mine.pth"
+    ]
+    assert [words[i + 1] for i, w in enumerate(words) if w == "--log"] == ["tensorboard", "mlflow"]
 
 
 def test_passwords_are_left_out() -> None:

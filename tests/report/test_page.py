@@ -11,7 +11,7 @@ import pytest
 
 from automl_tl.api import Study
 from automl_tl.errors import StudyError, UsageError
-from automl_tl.report import figures, model_plots
+from automl_tl.report import figures, model_plots, optuna_plots
 from automl_tl.report.page import inline_json
 from tests.report.conftest import FILE, SCRIPT, Made, fill, make
 
@@ -152,6 +152,13 @@ def test_the_interface_and_a_place_that_cannot_be_written(made: Made, tmp_path: 
 def test_labels_are_what_plotly_shows_literally() -> None:
     assert figures.plain("<b>&amp;\n") == "&lt;b&gt;&amp;amp; "
     assert figures.plain("x" * 30, 10) == "xxxxxxxxx…"
+
+
+def test_ticks_of_one_axis_are_not_written_over_each_other() -> None:
+    ticks = [("119", 0.1), ("1e+03", 0.99), ("1.02e+03", 1.0), ("0", 0.0), ("0.1", 0.3)]
+    made = [{"x": x, "y": y, "text": text} for x in (0, 1) for text, y in ticks]
+    kept = optuna_plots._apart([*made, {"x": 2, "y": 0.0, "text": "adam"}])
+    assert [tick["text"] for tick in kept] == [*["0", "119", "0.1", "1020"] * 2, "adam"]
 
 
 def test_inline_json_never_ends_its_script() -> None:

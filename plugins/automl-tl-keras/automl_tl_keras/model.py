@@ -85,19 +85,23 @@ class KerasModel:
                 parts.append(np.asarray(self._classify(batch), np.float32))
         return np.concatenate(parts)
 
+    def calibrate(self, temperature: float) -> None:
+        """Divide all logits by a temperature, in the last layer's weights; see ``Model``.
+
+        Raises:
+            ExportError: For a model that is exported already.
+        """
+        self._trained().divide_logits(temperature)
+
     def export(self, format: str, path: Path, metadata: Mapping[str, str]) -> None:
         """Write the model as one of ``plugin.FORMATS``, to exactly ``path``.
 
         Raises:
             ExportError: For another format, or when the model cannot be expressed in it.
         """
-        if self._source is None:
-            raise ExportError(
-                "expected a trained model, got one that is exported already; export it again from "
-                "its study with `automl-tl export`."
-            )
+        trained = self._trained()
         if format == "safetensors":
-            arrays = {name: _array(variable) for name, variable in self._source.tensors.items()}
+            arrays = {name: _array(variable) for name, variable in trained.tensors.items()}
             save_model(path, arrays, metadata)
             return
         from automl_tl_keras import export
@@ -106,8 +110,16 @@ class KerasModel:
             known = ", ".join((*export.WRITERS, "safetensors"))
             raise ExportError(f"format: expected one of {known}, got {format!r}.")
         with written_aside(path) as aside:
-            export.write(self._source, format, aside, metadata)
+            export.write(trained, format, aside, metadata)
         self._written.add(digest(path))
+
+    def _trained(self) -> Whole:
+        if self._source is None:
+            raise ExportError(
+                "expected a trained model, got one that is exported already; export it again from "
+                "its study with `automl-tl export`."
+            )
+        return self._source
 
 
 def save_model(

@@ -66,6 +66,13 @@ class Whole:
             variable.assign(value)
         settle(self.program)
 
+    def divide_logits(self, divisor: float) -> None:
+        """Divide all logits by a number, in kernel and bias of the last layer."""
+        last = sum(name.startswith("head.") for name in self.tensors) // 2 - 1
+        for part in ("kernel", "bias"):
+            variable = self.tensors[f"head.dense_{last}/{part}"]
+            variable.assign(keras.ops.divide(variable, divisor))
+
 
 def build(facts: ModelFacts, backbones: Callable[[str], Backbone], name: str) -> Whole:
     """Build the model that a file tells of, with weights that mean nothing yet.

@@ -91,22 +91,27 @@ class TorchModel:
             parts = [self._run(pixels[start : start + batch_size]) for start in starts]
         return np.concatenate(parts)
 
+    def calibrate(self, temperature: float) -> None:
+        """Divide all logits by a temperature, in the last layer's weights; see ``Model``.
+
+        Raises:
+            ExportError: For a model that is exported already.
+        """
+        for tensor in self._trained().head.layers[-1].state_dict().values():
+            tensor.div_(temperature)
+
     def export(self, format: str, path: Path, metadata: Mapping[str, str]) -> None:
         """Write the model as ``onnx``, ``torch`` or ``safetensors``, to exactly ``path``.
 
         Raises:
             ExportError: For another format, or when the model cannot be expressed in it.
         """
-        if not isinstance(self.program, Classifier):
-            raise ExportError(
-                "expected a trained model, got one that is exported already; export it again from "
-                "its study with `automl-tl export`."
-            )
-        if self.program.training:
+        trained = self._trained()
+        if trained.training:
             raise ExportError("expected a model in evaluation mode, got one in training mode.")
         from automl_tl_torch import export
 
-        classifier = copy.deepcopy(self.program).to("cpu")
+        classifier = copy.deepcopy(trained).to("cpu")
         classifier.to(memory_format=torch.contiguous_format)
         if format == "safetensors":
             save_model(path, classifier.state_dict(), metadata)
@@ -116,6 +121,14 @@ class TorchModel:
             export.write_onnx(classifier, self.image_size, path, metadata)
         else:
             raise ExportError(f"format: expected onnx, torch or safetensors, got {format!r}.")
+
+    def _trained(self) -> Classifier:
+        if not isinstance(self.program, Classifier):
+            raise ExportError(
+                "expected a trained model, got one that is exported already; export it again from "
+                "its study with `automl-tl export`."
+            )
+        return self.program
 
     def _run(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         x = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)

@@ -86,6 +86,28 @@ def test_an_archive_gives_the_logits_of_the_model(workshop, tmp_path, name, size
     assert_equal(rebuilt.logits(shop.pixels), expected)
 
 
+@pytest.mark.parametrize("units", [(), (16,)])
+def test_a_temperature_divides_the_logits_of_every_format(workshop, tmp_path, units):
+    shop = workshop()
+    head = Head(shop.classes, units=units, scale=0.6)
+    trained = model_of(shop, head)
+    for parameter in trained.program.head.parameters():
+        parameter.detach().add_(0.1)  # a bias of its own is no longer zero
+    expected = trained.logits(shop.pixels) / 2.5
+    trained.calibrate(2.5)
+    assert_equal(trained.logits(shop.pixels), expected)
+    for format, suffix in (("onnx", "onnx"), ("torch", "pt2"), ("safetensors", "safetensors")):
+        trained.export(format, tmp_path / f"m.{suffix}", metadata_of(shop, head))
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    assert_equal(session.run(None, {"pixels": shop.pixels})[0], expected)
+    for suffix in ("pt2", "safetensors"):
+        opened = load_model(tmp_path / f"m.{suffix}", CPU, lambda key: shop.backbone)
+        assert_equal(opened.logits(shop.pixels), expected)
+    program = torch.export.load(tmp_path / "m.pt2").module()
+    with pytest.raises(ExportError, match="exported already"):
+        TorchModel(program, shop.spec.image_size, CPU, set()).calibrate(2.0)
+
+
 @pytest.mark.parametrize("pooling", ["max", "flatten"])
 def test_every_pooling_is_exported(workshop, tmp_path, pooling):
     shop = workshop()

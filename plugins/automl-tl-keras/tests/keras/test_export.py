@@ -133,6 +133,24 @@ def test_where_litert_is_not_installed_tensorflow_runs_it(exported):
     assert_agrees(model.logits(exported.pixels, 5), exported)
 
 
+def test_a_temperature_divides_the_logits_of_every_format(exported, tmp_path):
+    model = exported.shop.backend.load(exported.folder / "trial")
+    model.calibrate(2.5)
+    divided = SimpleNamespace(logits=exported.logits / np.float32(2.5))
+    assert_agrees(model.logits(exported.pixels), divided)
+    for format, suffix in FORMATS.items():
+        path = tmp_path / f"m{suffix}"
+        model.export(format, path, exported.metadata)
+        if format == "onnx":
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            assert_agrees(session.run(["logits"], {"pixels": exported.pixels})[0], divided)
+        else:
+            opened = exported.shop.backend.load(path)
+            assert_agrees(opened.logits(exported.pixels), divided)
+    with pytest.raises(ExportError, match="exported already"):
+        exported.shop.backend.load(tmp_path / "m.tflite").calibrate(2.0)
+
+
 def test_an_unknown_format(exported, tmp_path):
     with pytest.raises(ExportError, match=r"onnx, keras, savedmodel, litert, saf.*'torch'"):
         exported.model.export("torch", tmp_path / "m", {})

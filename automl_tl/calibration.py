@@ -12,7 +12,11 @@ import numpy as np
 from automl_tl import metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
+
+    from automl_tl.types import Split
 
 BINS = 10
 _RANGE = (-3.0, 3.0)
@@ -38,6 +42,30 @@ def fit(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float | None:
     return float(np.exp(minimize_scalar(loss, bounds=_RANGE, method="bounded").x))
 
 
+def compare(
+    logits: Mapping[Split, NDArray[np.float32]], labels: Mapping[Split, NDArray[np.int64]]
+) -> dict[str, Any]:
+    """Fit a temperature on the validation split and say what it does to each split.
+
+    Args:
+        logits: ``(n, classes)`` by split; validation must be there.
+        labels: ``(n,)`` of the same splits.
+
+    Returns:
+        ``temperature``, None where none can be fitted; ``splits``: for each, ``before`` and
+        ``after`` as ``reliability`` has them, the latter None without a temperature.
+    """
+    temperature = fit(logits["validation"], labels["validation"])
+    splits = {
+        split: {
+            "before": reliability(values, labels[split]),
+            "after": reliability(values, labels[split], temperature) if temperature else None,
+        }
+        for split, values in logits.items()
+    }
+    return {"temperature": temperature, "splits": splits}
+
+
 def reliability(
     logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float = 1.0
 ) -> dict[str, Any]:
@@ -54,7 +82,7 @@ def reliability(
         that hold images: ``confidence``, ``accuracy``,
         ``interval`` (95 %) and ``n``.
     """
-    scaled = (logits / temperature).astype(np.float32)
+    scaled = divided(logits, temperature)
     probabilities = metrics.probabilities(scaled)
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
@@ -83,3 +111,8 @@ def reliability(
         "n": total,
         "bins": bins,
     }
+
+
+def divided(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Return logits divided by a temperature, as float32."""
+    return (logits / temperature).astype(np.float32)

@@ -1,0 +1,94 @@
+"""``study.toml``: what was asked of a study, enough to ask it again."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from automl_tl.errors import StudyError
+from automl_tl.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What was asked of a study, resolved where that needed a look at the machine.
+
+    Attributes:
+        name: Of the study in its Optuna storage.
+        data: What the person typed, absolute where it is a path.
+        backbones: Keys, sorted.
+        weights: A backbone's weights: ``imagenet`` or another published name, ``none`` or a path.
+        settings: Parameters that the user fixed, narrowed or widened.
+        metric: What is optimised.
+        seed: Of the split, the sampler and the training.
+        storage: Optuna URL; None for the journal in the directory.
+        log: Names of the observers to tell.
+    """
+
+    name: str
+    data: str
+    backbones: tuple[str, ...]
+    weights: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    metric: str = "accuracy"
+    seed: int = 0
+    storage: str | None = None
+    log: tuple[str, ...] = ()
+
+
+def read_config(path: Path) -> Config:
+    """Read a study's ``study.toml``.
+
+    Raises:
+        StudyError: When it is damaged, or of another version.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        if document["format"] != FORMAT:
+            raise StudyError(
+                f"{path} has format {document['format']}, expected {FORMAT}: it was written by "
+                "another version of automl-tl."
+            )
+        return Config(
+            name=str(document["name"]),
+            data=str(document["data"]),
+            backbones=tuple(document["backbones"]),
+            weights=dict(document["weights"]),
+            settings=dict(document["set"]),
+            metric=str(document["metric"]),
+            seed=int(document["seed"]),
+            storage=document.get("storage"),
+            log=tuple(document.get("log", ())),
+        )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise StudyError(f"{path} is damaged: {error}.") from None
+
+
+def write_config(path: Path, config: Config) -> None:
+    """Write a study's ``study.toml``, aside and renamed.
+
+    Raises:
+        OSError: When it cannot be written.
+    """
+    import tomli_w
+
+    document = {
+        "format": FORMAT,
+        "name": config.name,
+        "data": config.data,
+        "backbones": list(config.backbones),
+        "metric": config.metric,
+        "seed": config.seed,
+        **({"storage": config.storage} if config.storage else {}),
+        **({"log": list(config.log)} if config.log else {}),
+        "weights": dict(config.weights),
+        "set": dict(config.settings),
+    }
+    write_text(path, tomli_w.dumps(document))
