@@ -78,7 +78,7 @@ def train_together(
 
     Args:
         jobs: Each ``fits``. They have the same sources, labels and seed.
-        progresses: One a job, called from this thread.
+        progresses: One a job, called from this thread; within an epoch only the first is, for all.
         threads: Stacks that are trained at a time.
     """
     first = jobs[0]
@@ -231,11 +231,13 @@ def _epoch(
     running = [pool.submit(group.train, number) for group in costly]
     images = len(order[0][0].job.train_labels)
     while wait_for(running, _LOOK_SECONDS).not_done:
-        for member, group in order:
-            with member.ending.caught():
-                member.progress.step(member.stage.name, group.done, images)
-        if all(member.ending.error for member, _ in order):
+        first, group = order[0]
+        with first.ending.caught():
+            first.progress.step(first.stage.name, group.done, images)
+        if first.ending.error:  # whoever wants one to stop wants all
             stop.set()
+            for member, _ in order:
+                member.ending.error = first.ending.error
     for one in running:
         one.result()
     seconds = (time.perf_counter() - started) / len(order)

@@ -59,7 +59,8 @@ def run(
     def keep(part: slice, result: Tensor) -> None:
         target[part] = pool(result, pooling).cpu().numpy()
 
-    segment = network.segment(source.cut, cut)
+    network.eval()
+    segment = network.frozen(source.cut, cut)
     forward(network, segment, source, batch_size(network, source.cut, cut), keep, progress)
     target.flush()
 

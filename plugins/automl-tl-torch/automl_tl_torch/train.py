@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from automl_tl.errors import TrialError
 from automl_tl.training import loop
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from automl_tl.protocols import Progress
     from automl_tl.training.loop import Epoch, Stage
@@ -140,6 +141,7 @@ class TorchTrainer:
         # An array of its own for every epoch is read once, so there is no use in holding it.
         self._hold = len({source.path for source in stage.train}) == 1
         self._fine_tune_at = stage.fine_tune_at
+        self._segments.clear()  # other layers are frozen now
         self._step = Step(
             optim.create(job.optimizer, self._trained.values(), peak, job.weight_decay),
             Loss(job, self.device),
@@ -192,11 +194,24 @@ class TorchTrainer:
         start, stop = feed.source.cut, len(self.job.info.layers)
         if start < stop:
             if start not in self._segments:
-                self._segments[start] = self._built().segment(start, stop)
+                self._segments[start] = self._segment(start)
             with precision.autocast(self.device, self._dtype):
                 x = self._segments[start](x)
         logits: Tensor = self.head(x)
         return logits
+
+    def _segment(self, start: int) -> nn.Module:
+        """Make a module of the layers from a cut on; those that stay frozen only run.
+
+        They are the same computation as where their output is stored.
+        """
+        network = self._built()
+        at, stop = self._fine_tune_at, len(self.job.info.layers)
+        border = max(cut.index for cut in self.job.info.cuts if cut.index <= max(at, start))
+        if border <= start:
+            return network.segment(start, stop)
+        frozen = network.frozen(start, border)
+        return frozen if border == stop else nn.Sequential(frozen, network.segment(border, stop))
 
     def _built(self) -> Network:
         if self._network is None:

@@ -47,7 +47,9 @@ def alike(found, expected):
 @pytest.mark.parametrize("name", ["tiny", "mobilenet_v2", "convnext_tiny"])
 def test_training_agrees_with_the_cpu(workshop, name, float32):
     shop = workshop(name, 24 if name == "tiny" else 64)
-    job = shop.tuning(shop.cut(0.6), shop.cut(0.6), head=Head(3), **MILD)
+    # Adam makes a step of any gradient, however small, and so of rounding too.
+    gentle = {**MILD, "optimizer": "sgd"}
+    job = shop.tuning(shop.cut(0.6), shop.cut(0.6), head=Head(3), **gentle)
     _, facts, expected = shop.train(job)
     assert (facts.device, facts.precision) == ("cpu", "float32")
     _, facts, found = on_cuda(shop).train(job)

@@ -34,13 +34,21 @@ def from_pixels(shop, job):
 
 
 @pytest.mark.parametrize(
-    ("name", "image_size", "depth"),
-    [("tiny", 24, 0.55), ("mobilenet_v2", 48, 0.8), ("efficientnet_b0", 32, 0.7)],
+    ("name", "image_size", "depth", "optimizer"),
+    [
+        ("tiny", 24, 0.55, "adam"),
+        ("mobilenet_v2", 48, 0.8, "sgd"),
+        ("efficientnet_b0", 32, 0.7, "adam"),
+    ],
 )
-def test_every_cut_gives_the_numbers_of_the_pixels(workshop, name, image_size, depth):
+def test_every_cut_gives_the_numbers_of_the_pixels(workshop, name, image_size, depth, optimizer):
     shop = workshop(name, image_size)
     # At rates that make these random networks unstable, rounding grows to 1e-3 within four epochs.
-    changes = {"warmup": PhaseSpec(2, 1e-3), "fine_tuning": PhaseSpec(2, 1e-4)}
+    changes = {
+        "warmup": PhaseSpec(2, 1e-3),
+        "fine_tuning": PhaseSpec(2, 1e-4 if optimizer == "adam" else 3e-5),
+        "optimizer": optimizer,
+    }
     fine_tune_at = shop.cut(depth) + 1
     assert fine_tune_at < shop.end
     below = [cut for cut in shop.cuts if 0 < cut <= fine_tune_at]

@@ -254,3 +254,30 @@ def test_a_broken_loader_is_the_plugins_fault() -> None:
     broken = dataclasses.replace(custom("shared", Shared), load=load)
     with pytest.raises(PluginError, match=r"torch/shared.*KeyError"):
         build(NetworkSpec("torch/shared", 8, None, "random:0"), broken, CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "left"),
+    [("mobilenet_v2", 48, 0), ("resnet18", 48, 0), ("densenet", 32, 8), ("regnet_y_400mf", 48, 0)],
+)
+def test_frozen_layers_run_with_fewer_operations_to_the_same_numbers(
+    name: str, size: int, left: int
+) -> None:
+    built = network(name, size)
+    with torch.no_grad():
+        for module in built.module.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.uniform_(-0.2, 0.2)
+                module.running_var.uniform_(0.5, 1.5)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.uniform_(-0.2, 0.2)
+    built.eval()
+    before = {name: value.clone() for name, value in built.module.state_dict().items()}
+    end = len(built.info.layers)
+    frozen = built.frozen(0, end)
+    kinds = [type(module) for module in frozen.modules()]
+    with torch.inference_mode():
+        expected, found = built.segment(0, end)(pixels(3, size)), frozen(pixels(3, size))
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+    assert kinds.count(nn.BatchNorm2d) == left
+    assert all(torch.equal(before[key], value) for key, value in built.module.state_dict().items())
