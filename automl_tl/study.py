@@ -59,6 +59,7 @@ class Config:
         seed: Of the split, the sampler and the training.
         storage: Optuna URL; None for the journal in the directory.
         log: Names of the observers to tell.
+        first: The trials to begin with, each a table of parameters.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Config:
     seed: int = 0
     storage: str | None = None
     log: tuple[str, ...] = ()
+    first: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ class StudyDirectory:
                 **({"log": list(config.log)} if config.log else {}),
                 "weights": dict(config.weights),
                 "set": dict(config.settings),
+                **({"first": [dict(one) for one in config.first]} if config.first else {}),
             }
             write_text(path / CONFIG, tomli_w.dumps(document))
         except OSError as error:
@@ -204,6 +207,7 @@ class StudyDirectory:
                 seed=int(document["seed"]),
                 storage=document.get("storage"),
                 log=tuple(document.get("log", ())),
+                first=tuple(dict(one) for one in document.get("first", ())),
             )
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise StudyError(f"{path / CONFIG} is damaged: {error}.") from None
