@@ -25,8 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns 1 when a track could not be measured."""
     options = _parse(arguments)
     if options.render is not None:
-        found = json.loads(options.render.read_text()) if options.render.is_file() else {}
-        sys.stdout.write(render.markdown(found, TRACKS))
+        sys.stdout.write(render.markdown(_read(options.render), TRACKS))
         return 0
     output = options.output or ROOT / "benchmarks" / "results" / f"{datetime.now():%Y%m%d-%H%M%S}"
     output.mkdir(parents=True, exist_ok=True)
@@ -79,6 +78,16 @@ def _measure(track: Track, bench: Bench, console: Console) -> dict[str, Any]:
     return {**facts, **found, "seconds": round(time.monotonic() - started, 1)}
 
 
+def _read(path: str) -> dict[str, Any]:
+    """Return saved results; none for an empty path."""
+    if not path:
+        return {}
+    try:
+        return dict(json.loads(Path(path).read_text()))
+    except (OSError, ValueError) as error:
+        sys.exit(f"Error: expected --render to name a results.json, but {path}: {error}.")
+
+
 def _save(output: Path, results: dict[str, Any]) -> None:
     """Write everything after each track, so that a later one's end costs nothing."""
     (output / RESULTS).write_text(json.dumps(results, indent=1) + "\n")
@@ -102,7 +111,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, help="folder for the results")
     parser.add_argument("--keep", action="store_true", help="keep studies and caches, in work/")
     parser.add_argument(
-        "--render", type=Path, metavar="JSON", help="print results as Markdown; measures nothing"
+        "--render",
+        nargs="?",
+        const="",
+        metavar="JSON",
+        help="print results as Markdown, or empty tables; measures nothing",
     )
     return parser.parse_args(arguments)
 

@@ -68,6 +68,8 @@ def _rows(
 
 
 def _bar(target: Target, one: Mapping[str, Any], y: float) -> str:
+    if one["value"] <= 0:  # a difference smaller than its noise
+        return ""
     x, base = _x(_share(target, one["value"])), _x(1.0)
     colour = "#bbb" if one["counts"] is False else "#2a7" if x >= base else "#c63"
     left, width = min(x, base), abs(x - base)

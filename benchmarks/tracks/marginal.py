@@ -46,7 +46,8 @@ def marginal(bench: Bench) -> Outcome:
     columns = ("cache", *whole, "s a trial", "low", "high", "CPU s a trial")
     note = (
         f"The whole command with {long} trials less that with {short}, divided by {long - short}; "
-        "each block of 20 trials holds the same heads, optimizers and batch sizes."
+        "each block of 20 trials holds the same heads, optimizers and batch sizes. A figure at or "
+        "below zero says that the machine was not quiet enough."
     )
     return Outcome(measures, [Table("One more frozen trial", columns, rows)], [note])
 

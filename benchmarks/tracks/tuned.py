@@ -94,9 +94,10 @@ def tuned(bench: Bench) -> Outcome:
     table = Table(f"Fine-tuning from block {trials.CUT} of 19", COLUMNS, rows)
     shares = [row[-1] for row in rows]
     note = (
-        f"An epoch trains on {training} images and predicts {validation}; each trial's first epoch, "
-        "in which activations are stored or found, does not count. F and Fs are forward passes of "
-        "the whole network and of its suffix in plain PyTorch, 32 images, channels last. Training "
+        f"An epoch trains on {training} images and predicts {validation}; each trial's first "
+        "epoch, in which activations are stored or found, does not count. F and Fs are forward "
+        "passes of the whole network and its suffix in plain PyTorch, 32 images, channels last. "
+        "Training "
         f"alone, the ceiling is (F + {BACKWARD} Fs) / {1 + BACKWARD} Fs; with the predictions, in "
         "which F / Fs can be saved, it is higher, and the share is of that one. B0 holds decoded "
         "pixels in RAM, so that it only computes."
