@@ -9,13 +9,14 @@ DEMO := demo
 UV := env -u PYTHONDONTWRITEBYTECODE -u VIRTUAL_ENV UV_COMPILE_BYTECODE=1 \
 	UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON=$(BIN)/python UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 
-.PHONY: help setup demo test check format
+.PHONY: help setup demo test check format bench
 
 help:
 	@echo "make demo    search on handwritten digits, export the model, classify one image"
 	@echo "make test    run the tests"
 	@echo "make check   what CI runs: linters, types, layers, tests"
 	@echo "make format  format the code and apply safe fixes"
+	@echo "make bench   measure beside what people write by hand; BENCH=--quick for a look"
 	@echo "make setup   only set up .venv"
 
 setup: $(READY)
@@ -51,6 +52,9 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 format: $(READY)
 	$(BIN)/ruff check --fix

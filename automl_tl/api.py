@@ -85,6 +85,7 @@ class Study:
         seed: int = 0,
         storage: str | None = None,
         log: Sequence[str] = (),
+        first: Sequence[Mapping[str, Any]] = (),
         device: str = "auto",
         listener: Listener | None = None,
         deadline: float = float("inf"),
@@ -103,6 +104,8 @@ class Study:
             seed: Of the split, the sampler and the training.
             storage: Optuna storage URL; a journal in the directory by default.
             log: Names of observers to tell of every epoch and trial: ``tensorboard``, ``mlflow``.
+            first: The trials to begin with, instead of ours: each maps ``backbone``, which may be
+                left out where there is one, and parameters to values that are searched.
             device: That ``search`` will be given, checked before anything is created.
             listener: Told notes and progress, see ``search``.
             deadline: ``time.monotonic()`` at which to give up reading images; downloads of weights
@@ -124,6 +127,7 @@ class Study:
             seed=seed,
             storage=storage,
             log=log,
+            first=first,
             device=device,
             store=store,
             tell=lambda text: tell({"event": "warning", "text": text}),

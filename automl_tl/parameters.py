@@ -166,6 +166,30 @@ def preferred(found: Choice | Range, wish: Any = None) -> Any:
     return round(value) if found.integer else value
 
 
+def contains(found: Domain, value: Any) -> bool:
+    """Whether a trial can have a value, of the right kind, in this domain."""
+    if isinstance(found, Fixed):
+        return bool(value == found.value)
+    if isinstance(found, Choice):
+        return value in found.options
+    if isinstance(value, list) or not found.low <= value <= found.high:
+        return False
+    steps = (value - found.low) / found.step if found.step else 0.0
+    return bool(abs(steps - round(steps)) < 1e-6)
+
+
+def spelled(found: Domain) -> str:
+    """Return a domain in words, ``-`` for what is left to the backbone."""
+    if isinstance(found, Choice):
+        return ", ".join(str(option) for option in found.options)
+    if isinstance(found, Range):
+        scale = (
+            ", logarithmic" if found.log else f", in steps of {found.step}" if found.step else ""
+        )
+        return f"{found.low:g} to {found.high:g}{scale}"
+    return "-" if found.value is None else f"always {found.value}"
+
+
 def encode(option: Any) -> Any:
     """Return an option as Optuna can store it: lists as JSON."""
     return json.dumps(option) if isinstance(option, list) else option

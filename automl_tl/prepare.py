@@ -18,6 +18,7 @@ from automl_tl.devices import check_device
 from automl_tl.errors import DataError, StudyError, UsageError
 from automl_tl.host import BackendHost
 from automl_tl.plugins import get_plugins
+from automl_tl.settings import domain, of_trial
 from automl_tl.space import Space
 from automl_tl.storage import check_new, create_optuna, sqlite_absolute
 from automl_tl.study import StudyData, StudyDirectory, check_free
@@ -53,7 +54,7 @@ def study_space(config: Config) -> Space:
         for key in config.backbones
         if key in plugins.backbones
     }
-    return Space(config.backbones, config.settings, narrowed)
+    return Space(config.backbones, config.settings, narrowed, config.first)
 
 
 def new_study(
@@ -67,6 +68,7 @@ def new_study(
     seed: int,
     storage: str | None,
     log: Sequence[str],
+    first: Sequence[Mapping[str, Any]],
     device: str,
     store: Store,
     tell: Tell,
@@ -93,6 +95,11 @@ def new_study(
     Space(("any/backbone",), settings)
     for pattern in (*backbones, *weights):
         plugins.match(pattern)
+    for number, one in enumerate(first, 1):
+        with of_trial(number):
+            for parameter, value in one.items():
+                if parameter != "backbone":
+                    domain(parameter, value)
     for name in log:
         plugins.observer(name)
     index = sources.open_data(data, store.root, plugins.datasets)
@@ -120,6 +127,7 @@ def new_study(
             seed=seed,
             storage=storage,
             log=tuple(dict.fromkeys(log)),
+            first=tuple(dict(one) for one in first),
         )
         space = study_space(config)
         specs = _specs(config, space, store)

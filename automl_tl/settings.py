@@ -5,11 +5,22 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from automl_tl.errors import UsageError
-from automl_tl.parameters import PARAMETERS, Choice, Domain, Fixed, Parameter, Range
+from automl_tl.parameters import (
+    PARAMETERS,
+    Choice,
+    Domain,
+    Fixed,
+    Parameter,
+    Range,
+    contains,
+    encode,
+    spelled,
+)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -66,6 +77,40 @@ def domain(name: str, value: Any) -> Domain:
         options = tuple(_check(name, parameter, option) for option in value)
         return Choice(options) if len(options) > 1 else Fixed(options[0])
     return Fixed(_check(name, parameter, value))
+
+
+@contextmanager
+def of_trial(number: int) -> Iterator[None]:
+    """Let an error say which of the trials to begin with it is about, counted from 1."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"Trial {number} of those to begin with: {error}") from None
+
+
+def member(name: str, found: Domain, value: Any) -> Any:
+    """Return the value of one trial as it is enqueued.
+
+    Args:
+        name: Of the parameter.
+        found: Where it is searched.
+        value: What a person wrote.
+
+    Raises:
+        UsageError: When the parameter is unknown, or is not searched there.
+    """
+    given = domain(name, value)
+    if not isinstance(given, Fixed):
+        raise UsageError(f"{name}: expected one value, got {value!r}.")
+    units = isinstance(found, Range) and isinstance(given.value, list) and len(given.value) == 1
+    wanted = given.value[0] if units else given.value
+    if not contains(found, wanted):
+        where = "only its default" if found == Fixed(None) else spelled(found)
+        raise UsageError(
+            f"{name}: expected a value that is searched ({where}), got {value!r}: change it, or "
+            f"what is searched, with --set {name}=..."
+        )
+    return encode(wanted)
 
 
 def _range(name: str, parameter: Parameter, value: Mapping[str, Any]) -> Range:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl_tl.errors import UsageError
 from automl_tl.parameters import PARAMETERS, Choice, Domain, Fixed, Range, decode, encode, preferred
-from automl_tl.settings import domain
+from automl_tl.settings import domain, member, of_trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -63,9 +63,12 @@ class Space:
         backbones: Keys of the backbones, sorted.
         settings: What the user fixed, narrowed or widened: values as ``parse_setting`` gives them.
         narrowed: What plugins say of each backbone, in the same form; the user's settings win.
+        first: The trials to begin with instead of ours: ``backbone`` and any parameters. What one
+            leaves out has the value that we would try first.
 
     Raises:
-        UsageError: For an unknown parameter or a value that it cannot have.
+        UsageError: For an unknown parameter or a value that it cannot have, or that is not
+            searched.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Space:
         backbones: tuple[str, ...],
         settings: Mapping[str, Any],
         narrowed: Mapping[str, Mapping[str, Any]] | None = None,
+        first: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.backbones = backbones
         given = {name: domain(name, value) for name, value in settings.items()}
@@ -85,6 +89,10 @@ class Space:
             }
             for backbone, space in (narrowed or {}).items()
         }
+        self._first: list[dict[str, Any]] = []
+        for number, wish in enumerate(first, 1):
+            with of_trial(number):
+                self._first.append(self._asked(wish))
 
     def domain(self, name: str, backbone: str) -> Domain:
         """Return where a parameter is searched for a backbone."""
@@ -144,8 +152,11 @@ class Space:
         """Return the trials to begin with, as parameters to enqueue.
 
         Every backbone gets a linear head on frozen features, which costs next to nothing and fills
-        the cache. Of many backbones, eight are probed and the sampler chooses the others.
+        the cache. Of many backbones, eight are probed and the sampler chooses the others. Where the
+        user said what to begin with, that counts, and nothing of ours.
         """
+        if self._first:
+            return _distinct(self._first)
         probed = self.backbones[:: -(-len(self.backbones) // _PROBED)]
         return _distinct(self._preferred(b, {"depth": 0.0, "learning_rate": 1e-2}) for b in probed)
 
@@ -158,6 +169,8 @@ class Space:
         Args:
             backbones: Those that were probed, best first.
         """
+        if self._first:
+            return []
         known = self.probes()
         found = _distinct(self._preferred(backbone, {}) for backbone in backbones[:_TUNED])
         return [params for params in found if params not in known]
@@ -165,6 +178,23 @@ class Space:
     def backbone(self, params: Mapping[str, Any]) -> str:
         """Return the backbone of enqueued parameters."""
         return str(params.get("backbone", self.backbones[0]))
+
+    def _asked(self, wish: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the trial that a person wants to begin with, as parameters to enqueue."""
+        wanted = dict(wish)
+        only = self.backbones[0] if len(self.backbones) == 1 else None
+        backbone = wanted.pop("backbone", only)
+        if backbone not in self.backbones:
+            known = ", ".join(self.backbones)
+            raise UsageError(f"backbone: expected one of {known}, got {backbone!r}.")
+        if "depth" in wanted and self.domain("fine_tune_at", backbone) != Fixed(None):
+            raise UsageError("depth: expected fine_tune_at, which is searched instead.")
+        if "head_units" in wanted and isinstance(self.domain("head_units", backbone), Range):
+            wanted.setdefault("head_layers", 1)
+        for name, value in wanted.items():
+            found = self.domain(name, backbone) if name in PARAMETERS else Fixed(None)
+            wanted[name] = member(name, found, value)
+        return self._preferred(backbone, wanted)
 
     def _preferred(self, backbone: str, wish: Mapping[str, Any]) -> dict[str, Any]:
         params: dict[str, Any] = {"backbone": backbone} if len(self.backbones) > 1 else {}

@@ -30,6 +30,7 @@ class Config:
         seed: Of the split, the sampler and the training.
         storage: Optuna URL; None for the journal in the directory.
         log: Names of the observers to tell.
+        first: The trials to begin with, each a table of parameters.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Config:
     seed: int = 0
     storage: str | None = None
     log: tuple[str, ...] = ()
+    first: tuple[Mapping[str, Any], ...] = ()
 
 
 def read_config(path: Path) -> Config:
@@ -66,6 +68,7 @@ def read_config(path: Path) -> Config:
             seed=int(document["seed"]),
             storage=document.get("storage"),
             log=tuple(document.get("log", ())),
+            first=tuple(dict(one) for one in document.get("first", ())),
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise StudyError(f"{path} is damaged: {error}.") from None
@@ -90,5 +93,6 @@ def write_config(path: Path, config: Config) -> None:
         **({"log": list(config.log)} if config.log else {}),
         "weights": dict(config.weights),
         "set": dict(config.settings),
+        **({"first": [dict(one) for one in config.first]} if config.first else {}),
     }
     write_text(path, tomli_w.dumps(document))

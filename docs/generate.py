@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from automl_tl.parameters import PARAMETERS, Choice, Domain, Range
+from automl_tl.parameters import PARAMETERS, spelled
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "<!-- parameters -->"
@@ -50,7 +50,7 @@ def readme(text: str) -> str:
     while lines and (lines[0].startswith("|") or not lines[0].strip()):
         lines.pop(0)
     table = "| parameter | meaning | searched in |\n| --- | --- | --- |\n" + "".join(
-        f"| `{name}` | {p.description} | {_domain(p.default)} |\n" for name, p in PARAMETERS.items()
+        f"| `{name}` | {p.description} | {spelled(p.default)} |\n" for name, p in PARAMETERS.items()
     )
     return f"{head}{MARK}\n{table}\n{''.join(lines)}"
 
@@ -60,17 +60,6 @@ def _help(command: str) -> str:
     environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
     done = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment)
     return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
-
-
-def _domain(found: Domain) -> str:
-    if isinstance(found, Choice):
-        return ", ".join(str(option) for option in found.options)
-    if isinstance(found, Range):
-        scale = (
-            ", logarithmic" if found.log else f", in steps of {found.step}" if found.step else ""
-        )
-        return f"{found.low:g} to {found.high:g}{scale}"
-    return "-" if found.value is None else f"always {found.value}"
 
 
 def main() -> None:

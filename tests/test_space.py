@@ -75,6 +75,56 @@ def test_depth_and_fine_tune_at_exclude_each_other() -> None:
         Space(BACKBONES, {"depth": 0.5, "fine_tune_at": 3})
 
 
+def test_a_study_begins_with_what_its_user_says() -> None:
+    first = [
+        {"backbone": "b/y", "learning_rate": 5e-3, "head_units": 100, "optimizer": "sgd"},
+        {"backbone": "a/x", "depth": 0.5},
+        {"backbone": "a/x", "depth": 0.5},
+    ]
+    space = Space(BACKBONES, {"label_smoothing": 0.1}, first=first)
+    one, two = space.probes()
+    assert (one["backbone"], one["learning_rate"], one["optimizer"]) == ("b/y", 5e-3, "sgd")
+    assert (one["head_layers"], one["head_units"], one["batch_size"]) == (1, 100, 32)
+    assert (two["backbone"], two["depth"], two["head_layers"]) == ("a/x", 0.5, 0)
+    assert space.tuned(BACKBONES) == []
+    study = optuna.create_study()
+    study.enqueue_trial(one)
+    spec = space.suggest(study.ask())
+    assert (spec.backbone, spec.head_units, spec.label_smoothing) == ("b/y", (100,), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "trial", "sentence"),
+    [
+        ({}, {"droput": 0.1}, "did you mean dropout?"),
+        ({}, {"dropout": 0.25}, "(0 to 0.5, in steps of 0.1), got 0.25"),
+        ({}, {"dropout": [0.1, 0.2]}, "expected one value, got [0.1, 0.2]"),
+        ({}, {"learning_rate": 0.5}, "(0.0001 to 0.03, logarithmic), got 0.5"),
+        ({}, {"batch_size": 48}, "(16, 32, 64), got 48"),
+        ({}, {"batch_size": "many"}, "expected a whole number, got 'many'"),
+        ({}, {"image_size": 96}, "(only its default), got 96"),
+        ({}, {"head_units": [256, 64]}, "64 to 1024, logarithmic"),
+        ({"epochs": 5}, {"epochs": 6}, "(always 5), got 6: change it, or what is searched, with"),
+        ({"fine_tune_at": [3, "none"]}, {"depth": 0.5}, "depth: expected fine_tune_at"),
+        ({}, {"backbone": "a/z"}, "backbone: expected one of a/x, got 'a/z'"),
+    ],
+)
+def test_a_trial_to_begin_with_lies_in_the_space(
+    settings: dict[str, Any], trial: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UsageError) as error:
+        Space(("a/x",), settings, first=[{}, trial])
+    assert str(error.value).startswith("Trial 2 of those to begin with: ")
+    assert sentence in str(error.value)
+
+
+def test_lists_of_layers_can_be_begun_with() -> None:
+    space = Space(("a/x",), {"head_units": [[256], [512, 64]]}, first=[{"head_units": [512, 64]}])
+    study = optuna.create_study()
+    study.enqueue_trial(space.probes()[0])
+    assert space.suggest(study.ask()).head_units == (512, 64)
+
+
 def test_a_fixed_parameter_is_not_drawn_and_a_frozen_trial_draws_nothing_of_fine_tuning() -> None:
     spec, params = draw(Space(BACKBONES, {"depth": 0, "optimizer": "sgd"}))
     assert spec.frozen

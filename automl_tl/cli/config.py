@@ -38,6 +38,7 @@ class SearchOptions:
         engine: Name of an engine.
         storage: Optuna storage URL.
         log: Names of observers.
+        first: Trials to begin with; a file's only.
     """
 
     data: str | None = None
@@ -55,6 +56,7 @@ class SearchOptions:
     engine: str | None = None
     storage: str | None = None
     log: tuple[str, ...] = ()
+    first: tuple[Mapping[str, Any], ...] = ()
 
     def over(self, other: SearchOptions) -> SearchOptions:
         """Return these options, with ``other`` where they say nothing.
@@ -233,6 +235,12 @@ def _settings(value: Any) -> dict[str, Any]:
     )
 
 
+def _first(value: Any) -> tuple[dict[str, Any], ...]:
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise TypeError("tables of parameters, each below [[first]]")
+    return tuple(value)
+
+
 _READERS: Mapping[str, Any] = {
     "data": _text,
     "study": _text,
@@ -249,4 +257,5 @@ _READERS: Mapping[str, Any] = {
     "engine": _text,
     "storage": _text,
     "log": _texts,
+    "first": _first,
 }

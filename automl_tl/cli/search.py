@@ -77,7 +77,10 @@ def search(
     ] = None,
     config: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="TOML with the names of these options; options win."),
+        typer.Option(
+            metavar="FILE",
+            help="TOML with the names of these options, which win, and [[first]] trials.",
+        ),
     ] = None,
     metric: Annotated[
         str | None,
@@ -190,6 +193,7 @@ def _search(options: SearchOptions) -> int:
             seed=options.seed or 0,
             storage=options.storage,
             log=options.log,
+            first=options.first,
             device=options.device or "auto",
             listener=progress,
             deadline=began + seconds,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from automl_tl.cli.config import SearchOptions, from_file, from_flags
@@ -30,6 +31,11 @@ def test_a_file_says_what_flags_say(tmp_path: Path) -> None:
         dropout = 0.2
         learning_rate = "1e-4..1e-2"
         batch_size = [16, 32]
+        [[first]]
+        optimizer = "sgd"
+        head_units = 128
+        [[first]]
+        depth = 0.5
         """
     )
     flags = from_flags(
@@ -48,7 +54,8 @@ def test_a_file_says_what_flags_say(tmp_path: Path) -> None:
         weights=["torch/tiny=none"],
         set_=["dropout=0.2", "learning_rate=1e-4..1e-2", "batch_size=16,32"],
     )
-    assert from_file(path) == flags
+    first = ({"optimizer": "sgd", "head_units": 128}, {"depth": 0.5})
+    assert from_file(path) == replace(flags, first=first)
     assert flags.time == 1800
     assert flags.set["learning_rate"] == {"low": 1e-4, "high": 1e-2}
 

@@ -100,6 +100,8 @@ CONFIGS = [
     ("set = {droput = 1}", "did you mean dropout"),
     ("set = 3", "expected set to be a table of parameters, got 3"),
     ("target = 98", "0.98 is 98 %"),
+    ("first = 3", "expected first to be tables of parameters, each below [[first]], got 3"),
+    ("[[first]]\n[[first]]\ndroput = 1", "Trial 2 of those to begin with: Unknown parameter"),
     ("seed = 1.5", "expected seed to be a whole number, got 1.5"),
 ]
 

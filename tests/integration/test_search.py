@@ -28,6 +28,32 @@ QUICK = ("--backbone", "torch/tiny", "--set", "epochs=2..4", "--set", "warmup_ep
 LONG = ("--backbone", "torch/tiny", "--set", "epochs=500", "--set", "depth=1")
 
 
+def test_a_search_begins_with_the_trials_it_is_given(cli: CommandLine, photos: Path) -> None:
+    (cli.folder / "mine.toml").write_text(
+        """
+        set = {warmup_epochs = 2, epochs = "2..4"}
+        [[first]]
+        depth = 0
+        optimizer = "sgd"
+        learning_rate = 0.01
+        [[first]]
+        depth = 0
+        head_units = 64
+        epochs = 3
+        """
+    )
+    wrong = ("--set", "optimizer=adam")
+    search = ("search", str(photos), "--config", "mine.toml", "--backbone", "torch/tiny")
+    sentence = cli.run(*search, *wrong, code=2)
+    assert "Trial 1 of those to begin with: optimizer: expected" in sentence
+    cli.run(*search, "--study", "mine", "--trials", "1")
+    cli.run("resume", "mine", "--trials", "3")
+    one, two, three = (trial["params"] for trial in cli.show("mine")["trials"])
+    assert (one["optimizer"], one["learning_rate"], one["head_units"]) == ("sgd", 0.01, [])
+    assert (two["optimizer"], two["head_units"], two["epochs"]) == ("adam", [64], 3)
+    assert three not in (one, two)
+
+
 def test_a_search_ends_in_a_model_and_repeats_itself(cli: CommandLine, photos: Path) -> None:
     for study in ("one", "two"):
         cli.run("search", str(photos), "--study", study, "--trials", "5", *QUICK)

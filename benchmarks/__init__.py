@@ -1,0 +1,1 @@
+"""Measures automl-tl beside what people write by hand; ``python -m benchmarks --help``."""
