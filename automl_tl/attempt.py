@@ -178,6 +178,7 @@ class Attempt:
             fine_tune_at=at,
             layers=len(info.layers),
             plan=plan.why,
+            options=plan.table(),
         )
 
     def _epoch(self, report: EpochReport, value: float, seconds: float) -> None:

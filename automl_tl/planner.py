@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from automl_tl.units import format_bytes, format_duration
 
@@ -148,6 +148,26 @@ class Plan:
     views: int
     why: str
     options: tuple[Option, ...] = ()
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return what was weighed, the cheapest first, JSON-ready.
+
+        Each has ``cut``, ``dtype``, ``bytes``, the seconds ``fill``, ``training`` and ``cost``,
+        ``note`` and ``chosen``.
+        """
+        return [
+            {
+                "cut": option.tap.cut,
+                "dtype": option.tap.dtype,
+                "bytes": option.size,
+                "fill": option.fill,
+                "training": option.training,
+                "cost": option.cost,
+                "note": option.note,
+                "chosen": option.tap == self.tune,
+            }
+            for option in self.options
+        ]
 
 
 def head_tap(

@@ -40,6 +40,11 @@ Log = Annotated[
 ]
 
 
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Say for each trial what is stored where, and why.")
+]
+
+
 def search(
     data: Annotated[
         str | None,
@@ -100,6 +105,7 @@ def search(
         typer.Option(metavar="URL", help="Optuna storage [default: a file in the study]"),
     ] = None,
     log: Log = None,
+    explain: Explain = False,
 ) -> int:
     """Search for the best way to classify the images in DATA.
 
@@ -128,7 +134,7 @@ def search(
     )
     if config is not None:
         options = options.over(from_file(Path(config)))
-    return _search(options)
+    return _search(options, explain)
 
 
 def resume(
@@ -140,6 +146,7 @@ def resume(
     device: Device = None,
     engine: Engine = None,
     log: Log = None,
+    explain: Explain = False,
 ) -> int:
     """Continue a study that was stopped, or search it further.
 
@@ -162,10 +169,10 @@ def resume(
     options = replace(options, metric=opened.summary()["metric"])
     options.check()
     with watch(options.metric) as progress:
-        return _run(opened, options, progress, began)
+        return _run(opened, options, progress, began, explain)
 
 
-def _search(options: SearchOptions) -> int:
+def _search(options: SearchOptions, explain: bool) -> int:
     from automl_tl.errors import UsageError
 
     if options.data is None:
@@ -198,7 +205,7 @@ def _search(options: SearchOptions) -> int:
             listener=progress,
             deadline=began + seconds,
         )
-        return _run(study, options, progress, began)
+        return _run(study, options, progress, began, explain)
 
 
 def _check_installed(options: SearchOptions) -> None:
@@ -214,7 +221,10 @@ def _check_installed(options: SearchOptions) -> None:
         plugins.engine(options.engine)
 
 
-def _run(study: Study, options: SearchOptions, progress: SearchProgress, began: float) -> int:
+def _run(
+    study: Study, options: SearchOptions, progress: SearchProgress, began: float, explain: bool
+) -> int:
+    from automl_tl.cli.explain import explaining
     from automl_tl.cli.show import print_result
 
     summary = study.search(
@@ -225,7 +235,7 @@ def _run(study: Study, options: SearchOptions, progress: SearchProgress, began: 
         device=options.device or "auto",
         engine=options.engine or "local",
         log=options.log,
-        listener=progress,
+        listener=explaining(progress) if explain else progress,
         started=began,
     )
     progress.close()

@@ -196,6 +196,18 @@ def test_a_killed_worker_and_a_killed_framework_cost_one_trial_each(
     assert facts["best"] is not None
 
 
+def test_a_search_explains_itself(cli: CommandLine, photos: Path) -> None:
+    process = cli.start(
+        *("search", str(photos), "--study", "s", "--trials", "2", "--backbone", "torch/tiny"),
+        *("--set", "epochs=2", "--set", "warmup_epochs=1", "--explain"),
+    )
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "Trial 0, torch/tiny: head on stored pooled features." in err
+    assert "Trial 1, torch/tiny: fine-tuning from " in err
+    assert "pixels: layers below in every epoch" in err
+
+
 def test_a_second_search_on_the_same_study_is_refused(cli: CommandLine, photos: Path) -> None:
     process = cli.start("search", str(photos), "--study", "s", "--time", "20s", *LONG)
     _wait_for_line(process, "trial")
