@@ -106,11 +106,20 @@ def whole_model(directory: StudyDirectory, number: int, host: BackendHost, store
         config.seed,
         store,
     )
-    try:
-        with safe_open(head, "numpy") as file:
-            weights = [file.get_tensor(name) for name in sorted(file.keys())]
-    except (OSError, SafetensorError) as error:
-        raise ExportError(f"{head}: the file is damaged ({error}).") from None
+    weights = head_weights(head)
     host.assemble(network, facts.head, weights, model, facts.metadata())
     head.unlink(missing_ok=True)
     return model
+
+
+def head_weights(path: Path) -> list[NDArray[np.float32]]:
+    """Read a head's file; returns weights as ``TrainJob.head_weights``.
+
+    Raises:
+        ExportError: When it is damaged.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            return [file.get_tensor(name) for name in sorted(file.keys())]
+    except (OSError, SafetensorError) as error:
+        raise ExportError(f"{path}: the file is damaged ({error}).") from None

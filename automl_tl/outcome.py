@@ -32,9 +32,9 @@ class Hooks:
         step: Called with what is computed, images done and images in all; may raise.
     """
 
-    planned: Callable[[NetworkInfo, int, Plan], None]
-    epoch: Callable[[EpochReport, float, float], None]
-    step: Callable[[str, int, int], None]
+    planned: Callable[[NetworkInfo, int, Plan], None] = lambda info, at, plan: None
+    epoch: Callable[[EpochReport, float, float], None] = lambda report, value, seconds: None
+    step: Callable[[str, int, int], None] = lambda what, done, total: None
 
 
 @dataclass(slots=True)

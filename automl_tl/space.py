@@ -50,6 +50,11 @@ class TrialSpec:
     schedule: str
     class_weights: str
 
+    @classmethod
+    def of(cls, recorded: Mapping[str, Any]) -> TrialSpec:
+        """Return the spec that was recorded with a trial, as ``asdict`` and JSON left it."""
+        return cls(**{**recorded, "head_units": tuple(recorded["head_units"])})
+
     @property
     def frozen(self) -> bool:
         """Whether only the head trains."""

@@ -49,14 +49,20 @@ def test_trial(
     """
     size = spec["image_size"] or get_plugins().backbone(spec["backbone"]).input_size
     pixels, _ = networks.arrays[size, spec["resize"]]
-    rows = data.rows("test")
-    logits = _logits(directory.model(number), host, pixels, rows)
+    logits = _logits(directory.model(number), host, pixels, data.rows("test"))
+    write_test(directory, data, number, logits)
+
+
+def write_test(
+    directory: StudyDirectory, data: StudyData, number: int, logits: NDArray[np.float32]
+) -> None:
+    """Write the study's result from a trial's logits on the test split, and count the look."""
     before = directory.result() or {}
     np.save(directory.trial(number) / "test_logits.npy", logits)
     directory.write_result(
         {
             "trial": number,
-            "test": figures(logits, data.labels[rows]),
+            "test": figures(logits, data.labels[data.rows("test")]),
             "evaluations": before.get("evaluations", 0) + 1,
         }
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import psutil
 
 from automl_tl import metrics
@@ -12,12 +13,12 @@ from automl_tl.cache.activations import Activations
 from automl_tl.errors import AutoMLError, FinishTraining, TrialError
 from automl_tl.jobs import fine_tune_at, make_job, make_views
 from automl_tl.networks import describe
-from automl_tl.outcome import Outcome, TrialProgress
+from automl_tl.outcome import Hooks, Outcome, TrialProgress
 from automl_tl.planner import Limits, Outlook, Speeds, Work, frozen_plan, head_tap, plan
 from automl_tl.plugins import get_plugins
 from automl_tl.prospects import Prospects
 from automl_tl.speeds import store_speeds
-from automl_tl.training.heads import parameters
+from automl_tl.training.heads import apply, parameters
 from automl_tl.training.split import SplitTrainer
 from automl_tl.training.together import LARGEST, Ending, head_facts, train_together
 from automl_tl.types import Head
@@ -26,18 +27,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from automl_tl.cache.store import Store
     from automl_tl.host import BackendHost
     from automl_tl.networks import Networks
-    from automl_tl.outcome import Hooks
     from automl_tl.planner import Plan, Tap
     from automl_tl.protocols import Trainer
     from automl_tl.space import TrialSpec
     from automl_tl.study import StudyData
-    from automl_tl.types import NetworkInfo, NetworkSpec, TrainFacts, TrainJob
+    from automl_tl.types import NetworkInfo, NetworkSpec, Split, TrainFacts, TrainJob
 
 
 UNKNOWN_SPEED = 2.0**34
@@ -153,6 +152,35 @@ class TrialRunner:
         return [
             self._ended(one, next(ended)) if isinstance(one, _Prepared) else one for one in found
         ]
+
+    def head_logits(
+        self,
+        spec: TrialSpec,
+        head: Head,
+        weights: Sequence[NDArray[np.float32]],
+        split: Split,
+        step: Callable[[str, int, int], None],
+    ) -> NDArray[np.float32]:
+        """Return the logits ``(n, classes)`` of a trained head on a frozen network.
+
+        Args:
+            spec: Of its trial.
+            head: The head.
+            weights: Its weights.
+            split: Whose images.
+            step: Told what is computed, as ``Hooks.step``.
+
+        Raises:
+            AutoMLError: When the features cannot be computed.
+        """
+        network, info = self._described(spec)
+        host = self._host(network.backbone.partition("/")[0])
+        activations = self._activations_of(network, info, spec, host)
+        tap = head_tap(info, spec.pooling, 0, 0)
+        source = activations.source(self._data.rows(split), tap)
+        progress = TrialProgress(self._labels, self._metric, activations, Hooks(step=step))
+        progress.need(source)
+        return apply(weights, np.load(source.path) * np.float32(head.scale))
 
     def _ended(self, prepared: _Prepared, ending: Ending) -> Outcome | AutoMLError:
         stop = ending.error

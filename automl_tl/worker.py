@@ -17,13 +17,15 @@ from automl_tl.attempt import STATES, Attempt
 from automl_tl.cache.store import Store
 from automl_tl.errors import AutoMLError, FinishTraining, UsageError
 from automl_tl.host import BackendHost
+from automl_tl.identify import identify
 from automl_tl.ipc import Channel, parent_channel
 from automl_tl.observe import Observers
 from automl_tl.prepare import study_space
 from automl_tl.prospects import UNBOUNDED
 from automl_tl.recipe import model_facts
+from automl_tl.space import TrialSpec
 from automl_tl.study import KEEP_MODELS, StudyDirectory
-from automl_tl.testsplit import test_trial
+from automl_tl.testsplit import test_trial, write_test
 from automl_tl.trial import TrialRunner
 
 if TYPE_CHECKING:
@@ -252,18 +254,32 @@ class Worker:
         self.say("stage", what=writing, done=1, total=1)
 
     def _finish(self, number: int) -> None:
-        """Write the models that are kept, and compute a trial's figures on the unseen split."""
+        """Compute a trial's figures on the unseen split, and write the models that are kept."""
+        try:
+            self._test(number)
+        except (AutoMLError, OSError) as error:
+            self.say("warning", text=f"The test split was not evaluated: {error}")
         for trial in storage.best_trials(self.study)[:KEEP_MODELS]:
             if kept.model_file(self._directory, trial.number):
                 self._whole(trial)
-        try:
-            trial = self.study.get_trials(deepcopy=False)[number]
-            spec = trial.user_attrs[storage.FACTS]["spec"]
+        self.say("tested", number=number)
+
+    def _test(self, number: int) -> None:
+        trial = self.study.get_trials(deepcopy=False)[number]
+        spec = trial.user_attrs[storage.FACTS]["spec"]
+        head = self._directory.head(number)
+        if not head.is_file():
             host = self._host(spec["backbone"].partition("/")[0])
             test_trial(self._directory, self._data, number, spec, self._setup.networks, host)
-        except (AutoMLError, OSError) as error:
-            self.say("warning", text=f"The test split was not evaluated: {error}")
-        self.say("tested", number=number)
+            return
+        logits = self._runner.head_logits(
+            TrialSpec.of(spec),
+            identify(head).facts.head,
+            kept.head_weights(head),
+            "test",
+            lambda what, done, total: self.say("stage", what=what, done=done, total=total),
+        )
+        write_test(self._directory, self._data, number, logits)
 
     def _whole(self, trial: optuna.trial.FrozenTrial) -> None:
         backend = trial.user_attrs[storage.FACTS]["spec"]["backbone"].partition("/")[0]

@@ -34,6 +34,19 @@ def parameters(head: Head, inputs: int) -> int:
     return sum((a + 1) * b for a, b in pairwise(widths))
 
 
+def apply(weights: Sequence[Array], features: Array) -> Array:
+    """Return a head's logits ``(n, classes)`` for features ``(n, inputs)``, without dropout.
+
+    Args:
+        weights: As ``TrainJob.head_weights``.
+        features: float32, scaled.
+    """
+    x = features
+    for kernel, bias in zip(weights[::2], weights[1::2], strict=True):
+        x = (x if x is features else np.maximum(x, 0)) @ kernel + bias
+    return x
+
+
 class HeadStack:
     """Heads of one shape that train on the same batches.
 

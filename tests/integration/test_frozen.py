@@ -1,0 +1,80 @@
+"""Frozen trials: trained together, kept as heads, whole when it matters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors import safe_open
+
+from automl_tl import kept, storage
+from automl_tl.cache.store import Store
+from automl_tl.host import BackendHost
+from automl_tl.identify import identify
+from automl_tl.prepare import open_arrays
+from automl_tl.study import KEEP_MODELS, StudyDirectory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.commandline import CommandLine
+
+FROZEN = ("--backbone", "torch/tiny", "--set", "depth=0", "--set", "epochs=2..9")
+
+
+def test_frozen_trials_are_recorded_each_on_its_own(cli: CommandLine, photos: Path) -> None:
+    for study in ("one", "two"):
+        cli.run("search", str(photos), "--study", study, "--trials", "12", *FROZEN)
+    one, two = cli.show("one"), cli.show("two")
+    assert one["state"] == {"complete": 12, "pruned": 0, "failed": 0, "running": 0}
+    assert [t["value"] for t in one["trials"]] == [t["value"] for t in two["trials"]]
+    assert all(t["epochs"] == t["params"]["epochs"] + 30 for t in one["trials"])
+    assert all(t["duration_s"] < 5 for t in one["trials"][1:])
+    assert one["reuse"]["prefix_passes"] == 2
+    assert two["reuse"]["prefix_passes"] == 0
+    for trial in one["trials"]:
+        folder = cli.folder / "studies" / "one" / "trials" / f"{trial['number']:05d}"
+        assert (folder / "history.json").is_file()
+        assert len(np.load(folder / "validation_logits.npy")) == trial["validation"]["n"]
+
+
+def test_the_best_are_whole_models_in_the_end_and_a_head_becomes_one_on_demand(
+    cli: CommandLine, photos: Path, cache: Path
+) -> None:
+    cli.run("search", str(photos), "--study", "s", "--trials", "5", *FROZEN)
+    directory = StudyDirectory.open(cli.folder / "studies" / "s")
+    data = directory.data()
+    best = storage.best_trials(storage.open_optuna(directory.path, None, "s", 0))
+    assert [directory.model(trial.number).is_file() for trial in best] == (
+        [True] * KEEP_MODELS + [False] * 2
+    )
+    assert not list(directory.path.glob("trials/*/head.safetensors"))
+
+    number = best[0].number
+    model = directory.model(number)
+    store = Store(cache)
+    (pixels, _) = next(iter(open_arrays(directory, data, store).values()))
+    images = np.load(pixels)
+    tested = np.load(directory.trial(number) / "test_logits.npy")
+    with BackendHost("torch", device="cpu") as host:
+        whole = host.load(model).logits(images[data.rows("test")])
+        np.testing.assert_allclose(tested, whole, rtol=1e-3, atol=1e-3)
+
+        facts = identify(model).facts
+        with safe_open(model, "numpy") as file:
+            names = sorted(n for n in file.keys() if n.startswith("head."))
+            arrays = {name: file.get_tensor(name) for name in names}
+        weights = [
+            array
+            for name in names
+            if name.endswith("weight")
+            for array in (arrays[name].T.copy(), arrays[name.replace("weight", "bias")])
+        ]
+        model.unlink()
+        kept.write_model(directory, number, tuple(weights), facts.metadata())
+        assert kept.model_file(directory, number) == directory.head(number)
+        assert "agrees with the trained model" in cli.run("export", "s", "-o", "m.onnx")
+        assert model.is_file()
+        assert not directory.head(number).exists()
+        again = host.load(model).logits(images[data.rows("test")])
+        np.testing.assert_array_equal(again, whole)
