@@ -209,9 +209,9 @@ class TorchTrainer:
         at, stop = self._fine_tune_at, len(self.job.info.layers)
         border = max(cut.index for cut in self.job.info.cuts if cut.index <= max(at, start))
         if border <= start:
-            return network.segment(start, stop)
+            return network.trainable(start, stop)
         frozen = network.frozen(start, border)
-        return frozen if border == stop else nn.Sequential(frozen, network.segment(border, stop))
+        return frozen if border == stop else nn.Sequential(frozen, network.trainable(border, stop))
 
     def _built(self) -> Network:
         if self._network is None:

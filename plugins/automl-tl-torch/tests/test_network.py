@@ -14,6 +14,7 @@ from automl_tl.errors import PluginError, UsageError
 from automl_tl.specs import Backbone, Preprocess
 from automl_tl.types import NetworkSpec
 from automl_tl_torch.catalog import torchvision_backbones
+from automl_tl_torch.fold import ConvNorm
 from automl_tl_torch.network import Network, Normalize, build
 
 if TYPE_CHECKING:
@@ -256,14 +257,8 @@ def test_a_broken_loader_is_the_plugins_fault() -> None:
         build(NetworkSpec("torch/shared", 8, None, "random:0"), broken, CPU)
 
 
-@pytest.mark.parametrize(
-    ("name", "size", "left"),
-    [("mobilenet_v2", 48, 0), ("resnet18", 48, 0), ("densenet", 32, 8), ("regnet_y_400mf", 48, 0)],
-)
-def test_frozen_layers_run_with_fewer_operations_to_the_same_numbers(
-    name: str, size: int, left: int
-) -> None:
-    built = network(name, size)
+def with_statistics(built: Network) -> Network:
+    """Give batch normalisation something to do."""
     with torch.no_grad():
         for module in built.module.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -271,6 +266,17 @@ def test_frozen_layers_run_with_fewer_operations_to_the_same_numbers(
                 module.running_var.uniform_(0.5, 1.5)
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.uniform_(-0.2, 0.2)
+    return built
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "left"),
+    [("mobilenet_v2", 48, 0), ("resnet18", 48, 0), ("densenet", 32, 8), ("regnet_y_400mf", 48, 0)],
+)
+def test_frozen_layers_run_with_fewer_operations_to_the_same_numbers(
+    name: str, size: int, left: int
+) -> None:
+    built = with_statistics(network(name, size))
     built.eval()
     before = {name: value.clone() for name, value in built.module.state_dict().items()}
     end = len(built.info.layers)
@@ -281,3 +287,35 @@ def test_frozen_layers_run_with_fewer_operations_to_the_same_numbers(
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
     assert kinds.count(nn.BatchNorm2d) == left
     assert all(torch.equal(before[key], value) for key, value in built.module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("mobilenet_v2", 48), ("resnet18", 48), ("densenet", 32), ("googlenet", 80)]
+)
+def test_layers_that_train_with_fewer_operations_get_the_same_gradients(
+    name: str, size: int
+) -> None:
+    built = with_statistics(network(name, size))
+    built.freeze(built.info.cuts[len(built.info.cuts) // 3].index)
+    end = len(built.info.layers)
+    before = {name: value.clone() for name, value in built.module.state_dict().items()}
+
+    def gradients(segment: nn.Module) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        built.module.zero_grad(set_to_none=True)
+        output = segment(pixels(3, size))
+        output.square().mean().backward()
+        named = built.module.named_parameters()
+        return output.detach(), {n: p.grad.clone() for n, p in named if p.grad is not None}
+
+    torch.manual_seed(0)
+    output, expected = gradients(built.segment(0, end))
+    torch.manual_seed(0)
+    faster = built.trainable(0, end)
+    same, found = gradients(faster)
+    assert (same - output).abs().max() < 1e-4 * output.abs().max()
+    assert found.keys() == expected.keys()
+    for key, gradient in expected.items():
+        off = (found[key] - gradient).abs().max()
+        assert off < 1e-3 * gradient.abs().max() + 1e-7, key
+    assert all(torch.equal(before[key], value) for key, value in built.module.state_dict().items())
+    assert any(type(module) is ConvNorm for module in faster.modules())

@@ -150,7 +150,7 @@ class OutOfMemory:
     def __init__(self, monkeypatch, limit, training_only=True):
         from automl_tl_torch.network import Network
 
-        original = Network.segment
+        original = Network.trainable
         self.calls = []
 
         def segment(network, start, stop):
@@ -164,7 +164,7 @@ class OutOfMemory:
 
             return forward
 
-        monkeypatch.setattr(Network, "segment", segment)
+        monkeypatch.setattr(Network, "trainable", segment)
 
 
 def test_out_of_memory_halves_the_batch_and_keeps_the_numbers(workshop, monkeypatch):
