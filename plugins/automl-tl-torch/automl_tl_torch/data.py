@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from automl_tl import augment as views
+from automl_tl.training.ahead import read_ahead
 from automl_tl.training.rows import Rows
 from automl_tl_torch import augment
 from automl_tl_torch.device import memory_format
@@ -14,7 +17,6 @@ from automl_tl_torch.device import memory_format
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -45,6 +47,7 @@ class Feed:
         self.device = device
         self._rows = Rows(source)
         self._tensor = self._resident(store)
+        self._batch: tuple[NDArray[np.int64], Tensor] | None = None
         self._parameters = views.draw(source.view, len(self._rows)) if source.view else None
 
     def __len__(self) -> int:
@@ -57,11 +60,17 @@ class Feed:
             order: int64 positions in the source's rows.
             batch_size: Images a batch.
         """
-        if self._tensor is None:
-            yield from self._rows.batches(order, batch_size)
+        if self._tensor is not None and self._tensor.device.type == self.device.type:
+            for start in range(0, len(order), batch_size):
+                yield order[start : start + batch_size]
             return
-        for start in range(0, len(order), batch_size):
-            yield order[start : start + batch_size]
+        with closing(read_ahead(self._read(order, batch_size))) as ahead:
+            try:
+                for positions, batch in ahead:
+                    self._batch = positions, batch
+                    yield positions
+            finally:
+                self._batch = None
 
     def take(self, positions: NDArray[np.int64]) -> Tensor:
         """Return the tensors at positions, on the device, augmented where the source says so.
@@ -81,17 +90,24 @@ class Feed:
         return x.contiguous(memory_format=memory_format(self.device)) if x.ndim == 4 else x
 
     def _gather(self, positions: NDArray[np.int64]) -> Tensor:
-        if self._tensor is None:
-            return self._to_device(self._convert(self._rows.take(positions)))
-        index = torch.from_numpy(positions)
-        if self._tensor.device.type == self.device.type:
-            return self._tensor.index_select(0, index.to(self.device))
-        return self._to_device(self._tensor.index_select(0, index))
+        if self._batch is not None:
+            whole, batch = self._batch
+            start = int(np.flatnonzero(whole == positions[0])[0])  # a part of it, or all
+            part = batch[start : start + len(positions)]
+            return part.to(self.device, non_blocking=True)
+        assert self._tensor is not None, "what is not resident is taken in the order of batches"
+        return self._tensor.index_select(0, torch.from_numpy(positions).to(self.device))
 
-    def _to_device(self, x: Tensor) -> Tensor:
-        if self.device.type == "cuda":
-            return x.pin_memory().to(self.device, non_blocking=True)
-        return x.to(self.device)
+    def _read(
+        self, order: NDArray[np.int64], batch_size: int
+    ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        """Yield batches that are not on the device, in memory that it can copy from by itself."""
+        for positions in self._rows.batches(order, batch_size):
+            if self._tensor is None:
+                batch = self._convert(self._rows.take(positions))
+            else:
+                batch = self._tensor.index_select(0, torch.from_numpy(positions))
+            yield positions, batch.pin_memory() if self.device.type == "cuda" else batch
 
     def _resident(self, store: dict[Any, Tensor]) -> Tensor | None:
         """Return the rows as one tensor, or None when they are too large for that."""
