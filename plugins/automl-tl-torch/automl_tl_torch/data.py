@@ -26,6 +26,27 @@ _DEVICE_SHARE = 3
 _CHUNK_BYTES = 256 << 20
 
 
+class Indices:
+    """Positions on the device; asked for the same array again, it copies nothing.
+
+    Args:
+        device: Where they are wanted.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._last: tuple[NDArray[np.int64], Tensor] | None = None
+
+    def __call__(self, positions: NDArray[np.int64]) -> Tensor:
+        """Return int64 positions as a tensor."""
+        if self._last is None or self._last[0] is not positions:
+            index = torch.from_numpy(positions)
+            if self._device.type == "cuda":
+                index = index.pin_memory().to(self._device, non_blocking=True)
+            self._last = positions, index
+        return self._last[1]
+
+
 class Feed:
     """The images of one source, ready to be taken in any order.
 
@@ -35,16 +56,20 @@ class Feed:
 
     Args:
         source: What to read.
-        device: Where tensors are wanted.
+        indices: Of the device where tensors are wanted.
+        device: That device.
         store: Arrays that are already in memory, by place and rows; shared by all feeds of a trial.
 
     Raises:
         CacheError: When the file cannot be read.
     """
 
-    def __init__(self, source: Source, device: torch.device, store: dict[Any, Tensor]) -> None:
+    def __init__(
+        self, source: Source, indices: Indices, device: torch.device, store: dict[Any, Tensor]
+    ) -> None:
         self.source = source
         self.device = device
+        self._indices = indices
         self._rows = Rows(source)
         self._tensor = self._resident(store)
         self._batch: tuple[NDArray[np.int64], Tensor] | None = None
@@ -96,7 +121,7 @@ class Feed:
             part = batch[start : start + len(positions)]
             return part.to(self.device, non_blocking=True)
         assert self._tensor is not None, "what is not resident is taken in the order of batches"
-        return self._tensor.index_select(0, torch.from_numpy(positions).to(self.device))
+        return self._tensor.index_select(0, self._indices(positions))
 
     def _read(
         self, order: NDArray[np.int64], batch_size: int

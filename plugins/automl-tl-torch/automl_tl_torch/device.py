@@ -61,7 +61,8 @@ def exact_float32(device: torch.device) -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+        # Trying out algorithms takes seconds a shape, and most arrays are a few batches.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
             yield
     finally:
         torch.set_float32_matmul_precision(before)

@@ -114,11 +114,13 @@ class Network:
         return self._from_pixels(layers) if start == 0 else layers
 
     def trainable(self, start: int, stop: int) -> nn.Module:
-        """Make a module of ``layers[start:stop]`` that is faster to train than ``segment``.
+        """Make a module of ``layers[start:stop]`` that is fast to train; otherwise as ``segment``.
 
         It shares this network's parameters, and computes the same.
         """
-        layers = fold_live(graphs.extract(self._graph, self.module, start, stop))
+        layers = graphs.extract(self._graph, self.module, start, stop)
+        if self.device.type == "cpu":  # a GPU waits for the many small operations of folding
+            layers = fold_live(layers)
         return self._from_pixels(layers) if start == 0 else layers
 
     def tap(self, start: int, index: int) -> nn.Module:

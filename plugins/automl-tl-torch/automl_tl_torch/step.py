@@ -17,15 +17,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from automl_tl.types import TrainJob
+    from automl_tl_torch.data import Indices
 
 
 class Loss:
     """Softmax cross-entropy of a job's training images, one value an image.
 
     Labels are smoothed first; each image's value is then multiplied by the weight of its class.
+
+    Args:
+        job: What is trained.
+        indices: Of the device.
+        device: Where logits are.
     """
 
-    def __init__(self, job: TrainJob, device: torch.device) -> None:
+    def __init__(self, job: TrainJob, indices: Indices, device: torch.device) -> None:
+        self._indices = indices
         self.smoothing = job.label_smoothing
         self.labels = torch.from_numpy(job.train_labels).to(device)
         weights = job.class_weights
@@ -33,7 +40,7 @@ class Loss:
 
     def __call__(self, logits: Tensor, positions: NDArray[np.int64]) -> Tensor:
         """Return float32 ``(N,)`` for logits ``(N, classes)`` of the images at positions."""
-        labels = self.labels[torch.from_numpy(positions).to(self.labels.device)]
+        labels = self.labels[self._indices(positions)]
         losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.smoothing)
         return losses if self.weights is None else losses * self.weights[labels]
 

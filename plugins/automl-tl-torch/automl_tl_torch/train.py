@@ -14,7 +14,7 @@ from automl_tl.errors import TrialError
 from automl_tl.training import loop
 from automl_tl.types import TrainFacts
 from automl_tl_torch import optim, precision
-from automl_tl_torch.data import Feed
+from automl_tl_torch.data import Feed, Indices
 from automl_tl_torch.head import HeadModule
 from automl_tl_torch.model import save_model
 from automl_tl_torch.step import Loss, Step, micro_batches
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _EVALUATION_BATCH = 64
 _POOLED_BATCH = 4096
-_LOOK_EVERY = 8
+_LOOK_EVERY = 32
 """Steps between two looks at the loss where looking means waiting for the device."""
 
 
@@ -67,6 +67,7 @@ class TorchTrainer:
         self._segments: dict[int, nn.Module] = {}
         self._arrays: dict[Any, Tensor] = {}
         self._dtype = precision.choose(device)
+        self._indices = Indices(device)
         self._micro = micro_batches(job.batch_size)
         self._evaluation = micro_batches(max(_EVALUATION_BATCH, job.batch_size))
         self._trained: dict[str, nn.Parameter] = self._head_parameters()
@@ -144,7 +145,7 @@ class TorchTrainer:
         self._segments.clear()  # other layers are frozen now
         self._step = Step(
             optim.create(job.optimizer, self._trained.values(), peak, job.weight_decay),
-            Loss(job, self.device),
+            Loss(job, self._indices, self.device),
             self._micro,
             torch.amp.GradScaler("cuda", enabled=self._dtype == torch.float16),
         )
@@ -152,7 +153,8 @@ class TorchTrainer:
     def train(self, epoch: Epoch) -> Iterator[tuple[int, float | None]]:
         """Take an epoch's steps; see ``Steps``."""
         assert self._step is not None, "begin comes first"
-        feed = Feed(epoch.source, self.device, self._arrays if self._hold else {})
+        held = self._arrays if self._hold else {}
+        feed = Feed(epoch.source, self._indices, self.device, held)
         total = torch.zeros((), device=self.device)
         done = 0
         self.head.train()
@@ -168,7 +170,7 @@ class TorchTrainer:
 
     def validate(self, source: Source) -> Iterator[NDArray[np.float32]]:
         """Yield the logits of a source's images; see ``Steps``."""
-        feed = Feed(source, self.device, self._arrays)
+        feed = Feed(source, self._indices, self.device, self._arrays)
         self.head.eval()
         if self._network is not None:
             self._network.eval()
