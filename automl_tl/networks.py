@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from automl_tl.stages import Stage
 
 
+_NAMED = 3
+"""Backbones of a person's own patterns that are refused in a sentence each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Networks:
     """Everything a worker needs to turn a trial into arrays and a network.
@@ -125,7 +129,7 @@ def choose_backbones(
         chosen = _available(shipped, settings, host, refused, until, stage)
         if chosen:
             tell(f"Only {', '.join(chosen)} is left, which suits images of at most 64 pixels.")
-    if chosen and len(refused) > 1 and not patterns:
+    if chosen and len(refused) > (_NAMED if patterns else 1):
         tell(_left_out([plugins.backbones[key] for key in refused]))
     elif chosen:
         for sentence in refused.values():
@@ -209,7 +213,7 @@ def _left_out(backbones: Sequence[Backbone]) -> str:
     files = ", ".join(f"{key} ({path.name})" for key, path in paths.items())
     folders = " or ".join(sorted({str(path.parent) for path in paths.values()}))
     return (
-        f"{len(backbones)} recommended backbones are left out, because their weights are not here "
+        f"{len(backbones)} of the backbones are left out, because their weights are not here "
         f"and cannot be downloaded: {files}; put these files into {folders}, or give them with "
         "--weights KEY=PATH."
     )
