@@ -13,16 +13,16 @@ from automl_tl.host import BackendHost
 from automl_tl.identify import identify
 from automl_tl.prepare import open_arrays
 from automl_tl.study import KEEP_MODELS, StudyDirectory
+from tests.commandline import CommandLine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.commandline import CommandLine
-
 FROZEN = ("--backbone", "torch/tiny", "--set", "depth=0", "--set", "epochs=2..9")
 
 
-def test_frozen_trials_are_recorded_each_on_its_own(cli: CommandLine, photos: Path) -> None:
+def test_frozen_trials_are_recorded_each_on_its_own(tmp_path: Path, photos: Path) -> None:
+    cli = CommandLine(tmp_path, tmp_path / "cache")  # of its own: the first search finds nothing
     for study in ("one", "two"):
         cli.run("search", str(photos), "--study", study, "--trials", "12", *FROZEN)
     one, two = cli.show("one"), cli.show("two")
