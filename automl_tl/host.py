@@ -47,9 +47,6 @@ class BackendHost:
         device: ``auto`` or one of the backend's devices.
         threads: CPU threads; None takes all cores.
         log: File for what the child prints; None for our stderr.
-
-    Attributes:
-        chosen: The device that the child runs on, once it runs.
     """
 
     def __init__(
@@ -63,8 +60,8 @@ class BackendHost:
         self.device = device
         self._threads = threads or os.cpu_count() or 1
         self._log = log
-        self.chosen = ""
         self._child: Child | None = None
+        self._configured = False
 
     def __enter__(self) -> BackendHost:
         return self
@@ -76,6 +73,21 @@ class BackendHost:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def start(self) -> None:
+        """Start the child unless it runs, without waiting until its framework is imported."""
+        if self._child and self._child.process.poll() is not None:
+            self.close()
+        if self._child is None:
+            from automl_tl.plugins import get_plugins
+
+            spec = get_plugins().backend(self.name)
+            # Threads that spin while they wait made training ten times slower on a busy machine.
+            threads = {"OMP_NUM_THREADS": str(self._threads), "OMP_WAIT_POLICY": "PASSIVE"}
+            environment = {**threads, **os.environ, **spec.environment}
+            self._child = Child("automl_tl.host", [self.name], environment, self._log)
+            self._configured = False
+            self._send(self._child, "configure", self.device, self._threads)
 
     def close(self) -> None:
         """End the child process."""
@@ -90,32 +102,9 @@ class BackendHost:
             AutoMLError: What the backend raised on purpose, or what ``progress`` did.
             TrialError: For anything else it raised, and when the child died.
         """
-        child = self._start()
-        try:
-            child.channel.send(("call", (method, arguments)))
-            while True:
-                kind, value = child.channel.receive()
-                if kind == "progress":
-                    # What is told may call the child again, which serves it while it waits.
-                    child.channel.send(("told", _tell(progress, value)))
-                elif kind == "raise":
-                    raise getattr(errors, value[0])(value[1])
-                elif kind == "broken":
-                    # Whatever a framework did not mean to raise may have spoilt its state.
-                    self.close()
-                    raise TrialError(value)
-                else:
-                    return value
-        except EOFError:
-            self._child = None
-            ending = child.ending()
-            child.close()
-            where = f"; see {self._log}" if self._log else ""
-            raise BackendDied(f"The {self.name} process died ({ending}){where}.") from None
-        except BaseException as error:
-            if not isinstance(error, AutoMLError):
-                self.close()
-            raise
+        child = self._ready()
+        self._send(child, method, *arguments)
+        return self._answer(child, progress)
 
     def describe(self, network: NetworkSpec) -> NetworkInfo:
         """See ``Backend.describe``."""
@@ -185,23 +174,48 @@ class BackendHost:
         chosen: str = self.call("configure", device, threads)
         return chosen
 
-    def _start(self) -> Child:
-        if self._child and self._child.process.poll() is not None:
-            self.close()
-        if self._child is None:
-            from automl_tl.plugins import get_plugins
-
-            spec = get_plugins().backend(self.name)
-            # Threads that spin while they wait made training ten times slower on a busy machine.
-            threads = {"OMP_NUM_THREADS": str(self._threads), "OMP_WAIT_POLICY": "PASSIVE"}
-            environment = {**threads, **os.environ, **spec.environment}
-            self._child = Child("automl_tl.host", [self.name], environment, self._log)
+    def _ready(self) -> Child:
+        self.start()
+        child = self._child
+        assert child is not None
+        if not self._configured:
             try:
-                self.chosen = str(self.call("configure", self.device, self._threads))
+                self._answer(child)
             except BaseException:
                 self.close()
                 raise
-        return self._child
+            self._configured = True
+        return child
+
+    def _send(self, child: Child, method: str, *arguments: Any) -> None:
+        with suppress(EOFError):  # whoever waits for the answer notices that the child is dead
+            child.channel.send(("call", (method, arguments)))
+
+    def _answer(self, child: Child, progress: Progress | None = None) -> Any:
+        try:
+            while True:
+                kind, value = child.channel.receive()
+                if kind == "progress":
+                    # What is told may call the child again, which serves it while it waits.
+                    child.channel.send(("told", _tell(progress, value)))
+                elif kind == "raise":
+                    raise getattr(errors, value[0])(value[1])
+                elif kind == "broken":
+                    # Whatever a framework did not mean to raise may have spoilt its state.
+                    self.close()
+                    raise TrialError(value)
+                else:
+                    return value
+        except EOFError:
+            self._child = None
+            ending = child.ending()
+            child.close()
+            where = f"; see {self._log}" if self._log else ""
+            raise BackendDied(f"The {self.name} process died ({ending}){where}.") from None
+        except BaseException as error:
+            if not isinstance(error, AutoMLError):
+                self.close()
+            raise
 
 
 class RemoteTrainer:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 import traceback
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -104,6 +106,7 @@ class Worker:
 
     def run(self) -> None:
         """Serve the supervisor until it closes the channel."""
+        self._warm_up()
         self.say("idle")
         while True:
             message = self._channel.receive()
@@ -115,6 +118,13 @@ class Worker:
             elif message["do"] == "finish":
                 self._finish(message["trial"])
             self.say("idle")  # also to a stop that came when nothing ran
+
+    def _warm_up(self) -> None:
+        """Import at once what is slow to import and certainly needed, side by side."""
+        backends = {key.partition("/")[0] for key in self._config.backbones}
+        if len(backends) == 1:
+            self._host(*backends).start()
+        threading.Thread(target=import_module, args=("sklearn.metrics",), daemon=True).start()
 
     def say(self, event: str, **facts: Any) -> None:
         """Tell the supervisor; see ``Owner``."""

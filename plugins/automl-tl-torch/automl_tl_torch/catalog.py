@@ -56,7 +56,7 @@ def load(
         PluginError: When the installed torchvision does not know the model.
         WeightsError: When the file cannot be loaded.
     """
-    import torchvision
+    from automl_tl_torch.vision import torchvision
 
     try:
         network: nn.Module = torchvision.models.get_model(name, weights=None, **options)

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-import torchvision
 from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models.feature_extraction import NodePathTracer
 
 from automl_tl.errors import PluginError
 from automl_tl.types import Cut, Layer
 from automl_tl_torch.classifier import find_output
+from automl_tl_torch.vision import NodePathTracer, torchvision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
