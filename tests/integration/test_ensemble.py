@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from typing import TYPE_CHECKING, Any
+import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,22 +15,30 @@ import pytest
 from automl_tl import metrics
 from automl_tl.identify import identify
 from automl_tl.study import StudyDirectory
+from tests.commandline import CommandLine
 from tests.conftest import CLASSES
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.commandline import CommandLine
 
 QUICK = ("--trials", "2", "--set", "epochs=2", "--set", "warmup_epochs=2", "--set", "depth=0")
 
 needs_keras = pytest.mark.skipif(
     importlib.util.find_spec("automl_tl_keras") is None, reason="the Keras plugin is not installed"
 )
-BACKBONES = [
-    pytest.param(("torch/tiny",), id="torch"),
-    pytest.param(("keras/tiny", "torch/tiny"), id="both", marks=[pytest.mark.slow, needs_keras]),
-]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory, cache: Path, photos: Path) -> Path:
+    """Return a study of two trials."""
+    folder = tmp_path_factory.mktemp("searched")
+    CommandLine(folder, cache).run(
+        "search", str(photos), "--study", "s", "--backbone", "torch/tiny", *QUICK
+    )
+    return folder / "studies" / "s"
+
+
+@pytest.fixture
+def study(searched: Path, cli: CommandLine) -> Path:
+    """Return a copy of it that a test may change."""
+    return Path(shutil.copytree(searched, cli.folder / "studies" / "s"))
 
 
 def complete_each_other(folder: Path, lost: int = 0) -> None:
@@ -47,13 +57,21 @@ def complete_each_other(folder: Path, lost: int = 0) -> None:
         np.save(directory.trial(number) / "validation_logits.npy", np.where(sure, right, wrong))
 
 
-@pytest.mark.parametrize("backbones", BACKBONES)
-def test_an_ensemble_is_shown_and_exported(
-    cli: CommandLine, photos: Path, backbones: tuple[str, ...]
+def test_an_ensemble_is_shown_and_exported(cli: CommandLine, photos: Path, study: Path) -> None:
+    check_an_ensemble(cli, photos, study, {"torch/tiny"})
+
+
+@needs_keras
+@pytest.mark.slow
+def test_an_ensemble_of_two_frameworks_is_shown_and_exported(
+    cli: CommandLine, photos: Path
 ) -> None:
-    chosen = [text for backbone in backbones for text in ("--backbone", backbone)]
-    cli.run("search", str(photos), "--study", "s", *chosen, *QUICK)
-    folder = cli.folder / "studies" / "s"
+    backbones = ("--backbone", "keras/tiny", "--backbone", "torch/tiny")
+    cli.run("search", str(photos), "--study", "s", *backbones, *QUICK)
+    check_an_ensemble(cli, photos, cli.folder / "studies" / "s", {"keras/tiny", "torch/tiny"})
+
+
+def check_an_ensemble(cli: CommandLine, photos: Path, folder: Path, backbones: set[str]) -> None:
     complete_each_other(folder)
     facts = cli.show("s")
     assert facts["ensemble"]["value"] == 1.0
@@ -67,7 +85,7 @@ def test_an_ensemble_is_shown_and_exported(
     assert "validation accuracy 1.0000" in printed and "all 2 trials would reach 1.0000" in printed
     told = identify(cli.folder / "both.onnx").facts
     assert (told.backbone, told.classes) == ("ensemble", tuple(CLASSES))
-    assert {one["backbone"] for one in told.extra["members"]} == set(backbones)
+    assert {one["backbone"] for one in told.extra["members"]} == backbones
     result = StudyDirectory.open(folder).result()
     assert result is not None and result["evaluations"] == before + 1
     assert result["ensemble"]["test"] == told.test
@@ -87,15 +105,13 @@ def test_an_ensemble_is_shown_and_exported(
     )
 
 
-def test_a_temperature_goes_into_the_file(cli: CommandLine, photos: Path) -> None:
-    cli.run("search", str(photos), "--study", "s", "--backbone", "torch/tiny", *QUICK)
-    folder = cli.folder / "studies" / "s"
-    complete_each_other(folder)
+def test_a_temperature_goes_into_the_file(cli: CommandLine, study: Path) -> None:
+    complete_each_other(study)
     refused = cli.run("export", "s", "--ensemble", "--calibrate", "-o", "e.onnx", code=2)
     assert "the ensemble gets" in refused and "leave out --calibrate" in refused
     assert not (cli.folder / "e.onnx").exists()
 
-    complete_each_other(folder, lost=3)
+    complete_each_other(study, lost=3)
     for name, ensemble in (("one", ()), ("both", ("--ensemble",))):
         printed = cli.run("export", "s", *ensemble, "--calibrate", "-o", f"{name}.onnx")
         assert ", calibrated, on" in printed and "    test: calibration error 0." in printed
@@ -108,7 +124,7 @@ def test_a_temperature_goes_into_the_file(cli: CommandLine, photos: Path) -> Non
             assert figures["log_loss"] == done["splits"][split]["log_loss"]["after"]
         loss = done["splits"]["validation"]["log_loss"]
         assert loss["after"] < loss["before"] - 1e-3
-    truth, mean = mean_on_test(folder)
+    truth, mean = mean_on_test(study)
     divided = np.log(mean.astype(np.float32)) / np.float32(temperature)
     assert facts.test["log_loss"] == pytest.approx(metrics.value(divided, truth, "log_loss"))
 
@@ -121,9 +137,8 @@ def mean_on_test(folder: Path) -> tuple[Any, Any]:
     return data.labels[data.rows("test")], mean
 
 
-def test_no_ensemble_is_made_where_none_helps(cli: CommandLine, photos: Path) -> None:
-    cli.run("search", str(photos), "--study", "s", "--backbone", "torch/tiny", *QUICK)
-    directory = StudyDirectory.open(cli.folder / "studies" / "s")
+def test_no_ensemble_is_made_where_none_helps(cli: CommandLine, study: Path) -> None:
+    directory = StudyDirectory.open(study)
     best = np.load(directory.trial(0) / "validation_logits.npy")
     np.save(directory.trial(1) / "validation_logits.npy", best)
     assert cli.show("s")["ensemble"] is None
