@@ -94,6 +94,7 @@ class TrialRunner:
         self._validation = data.rows("validation")
         self._labels = data.labels[self._validation]
         self._activations: dict[tuple[NetworkSpec, Path], Activations] = {}
+        self._infos: dict[NetworkSpec, NetworkInfo] = {}
         self.slowest = 0.0
         self.prospects = Prospects(len(networks.specs))
 
@@ -217,8 +218,10 @@ class TrialRunner:
 
     def _described(self, spec: TrialSpec) -> tuple[NetworkSpec, NetworkInfo]:
         network = self._networks.network(spec)
-        host = self._host(network.backbone.partition("/")[0])
-        return network, describe(network, host, self._store)
+        if network not in self._infos:
+            host = self._host(network.backbone.partition("/")[0])
+            self._infos[network] = describe(network, host, self._store)
+        return network, self._infos[network]
 
     def _prepare(self, spec: TrialSpec, hooks: Hooks) -> _Prepared:
         """Plan a trial, and have the features computed that its head sees."""

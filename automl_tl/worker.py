@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -29,9 +28,10 @@ from automl_tl.space import TrialSpec
 from automl_tl.study import KEEP_MODELS, StudyDirectory
 from automl_tl.testsplit import test_trial, write_test
 from automl_tl.trial import TrialRunner
+from automl_tl.twins import Twins
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from automl_tl.networks import Networks
@@ -100,6 +100,7 @@ class Worker:
             setup.threads,
         )
         self._observers = Observers(self._directory, lambda text: self.say("warning", text=text))
+        self._twins = Twins()
         self._owner = storage.owner()
         self._deadline = float("inf")
         self._stopping: str | None = None
@@ -170,8 +171,9 @@ class Worker:
         common: object = None
         for _ in range(most):
             attempt = self._ask()
-            if twin := self._twin(attempt.facts["spec"]):
-                attempt.take_over(twin)
+            twin = self._twins.of(attempt.facts["spec"])
+            if twin is not None:
+                attempt.take_over(self.study.get_trials(deepcopy=False)[twin])
                 self._told(attempt)
                 continue
             shared = self._runner.shared(attempt.spec)
@@ -189,7 +191,10 @@ class Worker:
         prospects.left = UNBOUNDED if left is None else left
         states = (TrialState.COMPLETE, TrialState.PRUNED)
         for trial in self.study.get_trials(deepcopy=False, states=states):
-            prospects.learn(trial.number, trial.user_attrs.get(storage.FACTS, {}))
+            facts = trial.user_attrs.get(storage.FACTS, {})
+            prospects.learn(trial.number, facts)
+            if trial.state == TrialState.COMPLETE:
+                self._twins.learn(trial.number, facts)
 
     def _ask(self) -> Attempt:
         trial = self.study.ask()
@@ -198,15 +203,6 @@ class Worker:
         params = dict(trial.params)
         self.say("trial_asked", number=trial.number, backbone=attempt.spec.backbone, params=params)
         return attempt
-
-    def _twin(self, spec: Mapping[str, Any]) -> optuna.trial.FrozenTrial | None:
-        """Return a finished trial of exactly this spec: it would give the same numbers again."""
-        stored = json.loads(json.dumps(spec))
-        for trial in storage.best_trials(self.study):
-            facts = trial.user_attrs[storage.FACTS]
-            if facts["spec"] == stored and not facts["stopped"]:
-                return trial
-        return None
 
     def _run(self, batch: list[Attempt]) -> None:
         """Run attempts that have the same ``shared``, or one."""
