@@ -116,7 +116,7 @@ def test_nothing_is_computed_twice(write, monkeypatch: pytest.MonkeyPatch) -> No
         raise AssertionError("the backend was asked again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(BackendHost, "_start", forbidden)
+        patch.setattr(BackendHost, "start", forbidden)
         np.testing.assert_array_equal(write(layer=CUT)[1]["features"], first["features"])
     sources = []
     extract = BackendHost.extract
