@@ -195,7 +195,7 @@ class Space:
         if "depth" in wanted and self.domain("fine_tune_at", backbone) != Fixed(None):
             raise UsageError("depth: expected fine_tune_at, which is searched instead.")
         if "head_units" in wanted and isinstance(self.domain("head_units", backbone), Range):
-            wanted.setdefault("head_layers", 1)
+            wanted = _layers(wanted)
         for name, value in wanted.items():
             found = self.domain(name, backbone) if name in PARAMETERS else Fixed(None)
             wanted[name] = member(name, found, value)
@@ -221,6 +221,16 @@ def _distinct(baselines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         if params not in found:
             found.append(params)
     return found
+
+
+def _layers(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Say hidden layers of one width as they are searched: a width, and how often."""
+    units = wanted.pop("head_units")
+    widths = list(units) if isinstance(units, list | tuple) else [units]
+    layers = {"head_layers": len(widths), **wanted}
+    if not widths:
+        return layers
+    return {**layers, "head_units": widths[0] if len(set(widths)) == 1 else units}
 
 
 def _units(found: Domain, draw: Any) -> tuple[int, ...]:

@@ -118,6 +118,17 @@ def test_a_trial_to_begin_with_lies_in_the_space(
     assert sentence in str(error.value)
 
 
+@pytest.mark.parametrize(("units", "layers"), [([], 0), ([96], 1), ([96, 96], 2)])
+def test_the_parameters_of_a_trial_can_be_begun_with(units: list[int], layers: int) -> None:
+    study = optuna.create_study()
+    space = Space(("a/x",), {}, first=[{"head_units": units, "learning_rate": 5e-3}])
+    (found,) = space.probes()
+    assert found["head_layers"] == layers
+    study.enqueue_trial(found)
+    spec = space.suggest(study.ask())
+    assert (spec.head_units, spec.learning_rate) == (tuple(units), 5e-3)
+
+
 def test_lists_of_layers_can_be_begun_with() -> None:
     space = Space(("a/x",), {"head_units": [[256], [512, 64]]}, first=[{"head_units": [512, 64]}])
     study = optuna.create_study()
