@@ -74,7 +74,7 @@ class Model(Protocol):
 
 
 class Backend(Protocol):
-    """Trains with one framework. Lives in a process of its own; see ``automl_tl.host``."""
+    """Trains with one framework. Lives in a process of its own; see ``automl_tl.hosted``."""
 
     def describe(self, network: NetworkSpec) -> NetworkInfo:
         """List layers and cut points. Raises ``WeightsError`` or ``PluginError``."""

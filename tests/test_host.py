@@ -219,7 +219,7 @@ def test_a_killed_framework_is_an_error_and_comes_back(workshop: Workshop) -> No
     (child,) = [
         process
         for process in psutil.Process().children(recursive=True)
-        if "automl_tl.host" in " ".join(process.cmdline())
+        if "automl_tl.hosted" in " ".join(process.cmdline())
     ]
     os.kill(child.pid, signal.SIGKILL)
     with pytest.raises(TrialError, match=r"The torch process died \(killed by SIGKILL\)"):

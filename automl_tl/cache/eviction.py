@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from automl_tl.cache.store import Entry
+    from automl_tl.cache.entry import Entry
 
 HALF_LIFE_DAYS = 7.0
 USE_SECONDS = 600.0

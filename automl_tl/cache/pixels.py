@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from automl_tl.cache.store import Entry, Store
+    from automl_tl.cache.entry import Entry
+    from automl_tl.cache.store import Store
     from automl_tl.data.index import DataIndex
 
     Progress = Callable[[str, int, int], None]

@@ -16,14 +16,13 @@ import json
 import os
 import shutil
 import time
-import zlib
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from automl_tl.cache.entry import Entry, Partial, checksum
 from automl_tl.cache.eviction import victims
 from automl_tl.errors import CacheError
 from automl_tl.files import read_json, write_json
@@ -32,72 +31,8 @@ from automl_tl.units import format_bytes, parse_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from numpy.typing import NDArray
-
 MAX_BYTES = 50 * 1024**3
 _LAYOUT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A complete array.
-
-    Attributes:
-        path: The ``.npy`` file.
-        meta: What ``commit`` was given, and ``kind``, ``key``, ``shape``, ``dtype``, ``bytes``,
-            ``seconds`` (what computing it took) and ``checksum``.
-    """
-
-    path: Path
-    meta: Mapping[str, Any]
-
-    def array(self) -> NDArray[Any]:
-        """Return the array as a read-only memory map."""
-        array: NDArray[Any] = np.load(self.path, mmap_mode="r")
-        return array
-
-
-@dataclass(frozen=True, slots=True)
-class Partial:
-    """An array that is being filled. Finish it with ``commit`` or ``abort``."""
-
-    store: Store
-    kind: str
-    key: Mapping[str, Any]
-    path: Path
-
-    def array(self) -> NDArray[Any]:
-        """Return the array as a writable memory map."""
-        array: NDArray[Any] = np.load(self.path, mmap_mode="r+")
-        return array
-
-    def commit(self, meta: Mapping[str, Any], seconds: float) -> Entry:
-        """Checksum the array, rename it into place and make room if the bound is exceeded."""
-        array = np.load(self.path, mmap_mode="r")
-        shape, dtype = list(array.shape), str(array.dtype)
-        del array  # Windows renames no folder with an open map in it
-        facts = {
-            **meta,
-            "kind": self.kind,
-            "key": dict(self.key),
-            "shape": shape,
-            "dtype": dtype,
-            "bytes": self.path.stat().st_size,
-            "seconds": seconds,
-            "checksum": _checksum(self.path),
-        }
-        write_json(self.path.parent / "meta.json", facts)
-        place = self.store.place(self.kind, self.key)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(place, ignore_errors=True)
-        self.path.parent.rename(place)
-        self.store.trust(place)
-        self.store.shrink()
-        return Entry(place / "data.npy", facts)
-
-    def abort(self) -> None:
-        """Forget it."""
-        shutil.rmtree(self.path.parent, ignore_errors=True)
 
 
 class Store:
@@ -157,7 +92,7 @@ class Store:
         try:
             meta = read_json(place / "meta.json")
             if place not in self._trusted:
-                if _checksum(path) != meta["checksum"]:
+                if checksum(path) != meta["checksum"]:
                     raise ValueError
                 self.trust(place)
             os.utime(place / "meta.json")
@@ -347,11 +282,3 @@ def default_root() -> Path:
 def _digest(kind: str, key: Mapping[str, Any]) -> str:
     text = json.dumps([_LAYOUT, kind, dict(key)], sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:40]
-
-
-def _checksum(path: Path) -> int:
-    value = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            value = zlib.crc32(block, value)
-    return value

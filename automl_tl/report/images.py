@@ -18,7 +18,8 @@ from automl_tl.plugins import get_plugins
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from automl_tl.cache.store import Entry, Store
+    from automl_tl.cache.entry import Entry
+    from automl_tl.cache.store import Store
     from automl_tl.data.index import DataIndex
     from automl_tl.study import StudyData, StudyDirectory
 

@@ -27,22 +27,22 @@ _CHUNK_BYTES = 256 << 20
 
 
 class Indices:
-    """Positions on the device; asked for the same array again, it copies nothing.
+    """Positions on a device; asked for the same array again, it copies nothing.
 
     Args:
         device: Where they are wanted.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self.device = device
         self._last: tuple[NDArray[np.int64], Tensor] | None = None
 
     def __call__(self, positions: NDArray[np.int64]) -> Tensor:
         """Return int64 positions as a tensor."""
         if self._last is None or self._last[0] is not positions:
             index = torch.from_numpy(positions)
-            if self._device.type == "cuda":
-                index = index.pin_memory().to(self._device, non_blocking=True)
+            if self.device.type == "cuda":
+                index = index.pin_memory().to(self.device, non_blocking=True)
             self._last = positions, index
         return self._last[1]
 
@@ -57,18 +57,15 @@ class Feed:
     Args:
         source: What to read.
         indices: Of the device where tensors are wanted.
-        device: That device.
         store: Arrays that are already in memory, by place and rows; shared by all feeds of a trial.
 
     Raises:
         CacheError: When the file cannot be read.
     """
 
-    def __init__(
-        self, source: Source, indices: Indices, device: torch.device, store: dict[Any, Tensor]
-    ) -> None:
+    def __init__(self, source: Source, indices: Indices, store: dict[Any, Tensor]) -> None:
         self.source = source
-        self.device = device
+        self.device = indices.device
         self._indices = indices
         self._rows = Rows(source)
         self._tensor = self._resident(store)

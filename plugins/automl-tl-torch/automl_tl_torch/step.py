@@ -27,12 +27,11 @@ class Loss:
 
     Args:
         job: What is trained.
-        indices: Of the device.
-        device: Where logits are.
+        indices: Of the device where logits are.
     """
 
-    def __init__(self, job: TrainJob, indices: Indices, device: torch.device) -> None:
-        self._indices = indices
+    def __init__(self, job: TrainJob, indices: Indices) -> None:
+        self._indices, device = indices, indices.device
         self.smoothing = job.label_smoothing
         self.labels = torch.from_numpy(job.train_labels).to(device)
         weights = job.class_weights

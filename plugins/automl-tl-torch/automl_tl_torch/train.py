@@ -145,7 +145,7 @@ class TorchTrainer:
         self._segments.clear()  # other layers are frozen now
         self._step = Step(
             optim.create(job.optimizer, self._trained.values(), peak, job.weight_decay),
-            Loss(job, self._indices, self.device),
+            Loss(job, self._indices),
             self._micro,
             torch.amp.GradScaler("cuda", enabled=self._dtype == torch.float16),
         )
@@ -154,7 +154,7 @@ class TorchTrainer:
         """Take an epoch's steps; see ``Steps``."""
         assert self._step is not None, "begin comes first"
         held = self._arrays if self._hold else {}
-        feed = Feed(epoch.source, self._indices, self.device, held)
+        feed = Feed(epoch.source, self._indices, held)
         total = torch.zeros((), device=self.device)
         done = 0
         self.head.train()
@@ -170,7 +170,7 @@ class TorchTrainer:
 
     def validate(self, source: Source) -> Iterator[NDArray[np.float32]]:
         """Yield the logits of a source's images; see ``Steps``."""
-        feed = Feed(source, self._indices, self.device, self._arrays)
+        feed = Feed(source, self._indices, self._arrays)
         self.head.eval()
         if self._network is not None:
             self._network.eval()

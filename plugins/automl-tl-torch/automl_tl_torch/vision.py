@@ -33,23 +33,25 @@ def _deferred(*arguments: Any) -> Any:
 
 
 def _real(module: str) -> ModuleType:
+    _withdraw()
+    return import_module(module)
+
+
+def _withdraw() -> None:
     for name in (_COMPILER, _UTILS):
         if isinstance(sys.modules.get(name), _StandIn):
             del sys.modules[name]
-    return import_module(module)
 
 
 def _import() -> ModuleType:
     if "torchvision" not in sys.modules and _COMPILER not in sys.modules:
-        torch = import_module("torch")
         package = _StandIn(_COMPILER)
-        package.__path__ = [f"{folder}/_dynamo" for folder in torch.__path__]
+        package.__path__ = [f"{folder}/_dynamo" for folder in import_module("torch").__path__]
         sys.modules[_COMPILER], sys.modules[_UTILS] = package, _StandIn(_UTILS)
-        try:
-            return import_module("torchvision")
-        finally:
-            _real("torch")
-    return import_module("torchvision")
+    try:
+        return import_module("torchvision")
+    finally:
+        _withdraw()
 
 
 torchvision = _import()

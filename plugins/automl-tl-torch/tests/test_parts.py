@@ -117,6 +117,6 @@ def test_a_feed_takes_rows_in_any_order(tmp_path):
     array = np.arange(40, dtype=np.float32).reshape(20, 2)
     np.save(tmp_path / "a.npy", array)
     rows = np.array([7, 3, 11])
-    feed = Feed(Source(tmp_path / "a.npy", 5, "avg", rows), Indices(CPU), CPU, {})
+    feed = Feed(Source(tmp_path / "a.npy", 5, "avg", rows), Indices(CPU), {})
     assert len(feed) == 3
     np.testing.assert_array_equal(feed.take(np.array([2, 0])), array[[11, 7]])

@@ -25,6 +25,13 @@ assert sys.modules["torch._dynamo"].__file__
 }
 
 
+def run(script: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("check", CHECKS)
 def test_the_compiler_is_imported_where_it_is_used(check: str) -> None:
     script = (
@@ -32,10 +39,7 @@ def test_the_compiler_is_imported_where_it_is_used(check: str) -> None:
         "assert 'torchvision' in sys.modules\n"
         "assert 'torch._dynamo' not in sys.modules\n" + CHECKS[check]
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run(script)
 
 
 def test_whatever_else_is_asked_of_a_stand_in_comes_from_the_real_module() -> None:
@@ -49,7 +53,4 @@ for name in ("torch._dynamo", "torch._dynamo.utils"):
 assert sys.modules["torch._dynamo"].disable.__module__.startswith("torch._dynamo")
 assert sys.modules["torch._dynamo.utils"].__file__
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run(script)
