@@ -13,9 +13,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from safetensors.numpy import save_file
 
+from automl_tl.export import export_model
 from automl_tl.modelfile import ModelFacts
 from automl_tl.types import Head
+from tests.models.linear import SUFFIXES, LinearBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -234,5 +237,35 @@ def run_without_frameworks() -> Callable[..., str]:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(256, size=(300, 8, 8, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def trained(tmp_path, facts, weights):
+    noisy = weights + np.random.default_rng(1).normal(size=weights.shape).astype(np.float32)
+    path = tmp_path / "study" / "trial.safetensors"
+    path.parent.mkdir()
+    save_file({"weights": noisy}, path, metadata=facts.metadata())
+    return path
+
+
+@pytest.fixture
+def export(trained, make_onnx, make_litert, write_litert, pixels, facts, weights, tmp_path):
+    def litert(path, weights, metadata):
+        write_litert(path, make_litert(weights, 8), metadata)
+
+    def run(name="out/model.onnx", format="onnx", fault="", **changes):
+        backend = LinearBackend(make_onnx, fault, litert)
+        labels = backend.load(trained).logits(pixels).argmax(axis=1)
+        labels[:10] = (labels[:10] + 1) % 3
+        changed = replace(facts, **changes)
+        target = tmp_path / name
+        return export_model(trained, format, target, backend, SUFFIXES, pixels, labels, changed)
 
     return run

@@ -1,146 +1,23 @@
 from __future__ import annotations
 
 import json
-import re
 from contextlib import nullcontext
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import helper
-from PIL import Image
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
-from automl_tl import card, litert_model
 from automl_tl.destination import move_into_place
-from automl_tl.errors import ExportError, TrialError, UsageError
+from automl_tl.errors import ExportError, UsageError
 from automl_tl.export import export_model
 from automl_tl.identify import identify
 from automl_tl.parity import compare
 from automl_tl.predict import open_model
-
-SUFFIXES = {
-    "onnx": ".onnx",
-    "litert": ".tflite",
-    "savedmodel": ".savedmodel",
-    "safetensors": ".safetensors",
-}
-
-
-needs_litert = pytest.mark.skipif(
-    not litert_model.available(), reason="ai-edge-litert is not installed"
+from tests.models.linear import (
+    SUFFIXES,
+    LinearBackend,
+    needs_litert,
+    write_folder,
 )
-
-
-class LinearModel:
-    """A linear classifier in NumPy that can be exported, rightly or with a fault."""
-
-    def __init__(self, weights, make_onnx, fault, write_litert=None):
-        self._weights, self._make_onnx, self._fault = weights, make_onnx, fault
-        self._write_litert = write_litert
-
-    def logits(self, pixels, batch_size=64):
-        flat = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
-        return flat @ self._weights
-
-    def calibrate(self, temperature):
-        if self._fault != "not calibrated":
-            self._weights = self._weights / np.float32(temperature)
-
-    def export(self, format, path, metadata):
-        weights, fault = self._weights.copy(), self._fault
-        if fault == "raises":
-            raise TrialError("RuntimeError: no such operator")
-        if fault == "nothing":
-            return
-        if fault == "one per cent":
-            weights *= 1.01
-        if fault == "classes swapped":
-            weights = weights[:, [1, 0, 2]]
-        if fault == "nan":
-            weights[:] = np.nan
-        if fault == "second file":
-            path.with_suffix(".data").write_bytes(b"weights")
-        if fault == "no metadata":
-            metadata = {}
-        if fault == "other metadata":
-            metadata = {k: v.replace("colours", "another study") for k, v in metadata.items()}
-        if format == "safetensors":
-            save_file({"weights": weights}, path, metadata=dict(metadata))
-            return
-        if format == "litert":
-            self._write_litert(path, weights, metadata)
-            return
-        if format == "savedmodel":
-            write_folder(path, weights, metadata)
-            return
-        model = self._make_onnx(weights, 8, 1 if fault == "fixed batch" else "n")
-        if fault == "hidden fixed batch":
-            model = first_only(model)
-        helper.set_model_props(model, dict(metadata))
-        onnx.save_model(model, path)
-
-
-def write_folder(path, weights, metadata):
-    (path / "assets.extra").mkdir(parents=True)
-    (path / "saved_model.pb").write_bytes(bytes(1000))
-    np.save(path / "weights.npy", weights)
-    for key, text in metadata.items():
-        (path / "assets.extra" / f"{key}.json").write_text(text, encoding="utf-8")
-
-
-def first_only(model):
-    """Let the model claim any batch size, while it only ever classifies the first image."""
-    model.graph.node[2].output[0] = "all"
-    model.graph.node.insert(3, helper.make_node("Compress", ["all", "one"], ["flat"], axis=0))
-    one = onnx.numpy_helper.from_array(np.array([True]), "one")
-    model.graph.initializer.append(one)
-    return model
-
-
-class LinearBackend:
-    def __init__(self, make_onnx, fault="", write_litert=None):
-        self._make_onnx, self._fault, self._write_litert = make_onnx, fault, write_litert
-
-    def load(self, path):
-        if path.is_dir():
-            return LinearModel(np.load(path / "weights.npy"), self._make_onnx, self._fault)
-        with safe_open(path, "numpy") as file:
-            weights = file.get_tensor("weights")
-        return LinearModel(weights, self._make_onnx, self._fault, self._write_litert)
-
-
-@pytest.fixture
-def pixels():
-    return np.random.default_rng(0).integers(256, size=(300, 8, 8, 3), dtype=np.uint8)
-
-
-@pytest.fixture
-def trained(tmp_path, facts, weights):
-    noisy = weights + np.random.default_rng(1).normal(size=weights.shape).astype(np.float32)
-    path = tmp_path / "study" / "trial.safetensors"
-    path.parent.mkdir()
-    save_file({"weights": noisy}, path, metadata=facts.metadata())
-    return path
-
-
-@pytest.fixture
-def export(trained, make_onnx, make_litert, write_litert, pixels, facts, weights, tmp_path):
-    def litert(path, weights, metadata):
-        write_litert(path, make_litert(weights, 8), metadata)
-
-    def run(name="out/model.onnx", format="onnx", fault="", **changes):
-        backend = LinearBackend(make_onnx, fault, litert)
-        labels = backend.load(trained).logits(pixels).argmax(axis=1)
-        labels[:10] = (labels[:10] + 1) % 3
-        changed = replace(facts, **changes)
-        target = tmp_path / name
-        return export_model(trained, format, target, backend, SUFFIXES, pixels, labels, changed)
-
-    return run
 
 
 def everything(folder):
@@ -383,108 +260,6 @@ def test_a_single_difference_in_any_run_counts():
     compare(reference, [reference, reference[:1] + 0.009])
     with pytest.raises(ExportError, match="shape"):
         compare(reference, [reference[:, :2]])
-
-
-def test_the_card_tells_what_matters(export):
-    counts = {c: {"train": 30 + i, "validation": 4} for i, c in enumerate(("blue", "green", "red"))}
-    text = export(
-        test={"accuracy": 0.9, "interval": [0.83, 0.94], "n": 121},
-        extra={"trials": 20, "data": {"source": "/home/jane/photos", "counts": counts}},
-        versions={"torch": "2.15.0"},
-    ).card.read_text(encoding="utf-8")
-    for part in (
-        "# model.onnx",
-        "| 1 | green | 31 |",
-        "90.0 % (95 % interval 83.0 to 94.0 %)",
-        "best of 20 trials",
-        "- Source: photos\n",
-        "- Train: 93 images\n- Validation: 12 images\n",
-        "| learning_rate | 0.001234 |",
-        "| torch (version) | 2.15.0 |",
-        "| Weights | BSD-3-Clause |",
-        "256 of 256 images get the same class",
-        "## Intended use and limits",
-    ):
-        assert part in text, part
-    assert "No test figures" not in text
-    assert "jane" not in text
-
-
-@pytest.mark.parametrize(
-    ("at", "extra", "told"),
-    [
-        (154, {"layers": 154}, "all layers are frozen (fine_tune_at = 154 = number of layers)"),
-        (100, {"layers": 154}, "from layer 100 of 154 on (fine_tune_at = 100)"),
-        (0, {"layers": 154}, "all (fine_tune_at = 0)"),
-        (100, {}, "from layer 100 on (fine_tune_at = 100)"),
-    ],
-)
-def test_the_card_says_which_layers_were_tuned(export, at, extra, told):
-    assert told in export(fine_tune_at=at, extra=extra).card.read_text(encoding="utf-8")
-
-
-def test_the_card_says_when_there_is_no_test(export):
-    text = export().card.read_text(encoding="utf-8")
-    assert "No test figures were computed" in text
-    assert "not computed" in text
-
-
-def test_names_cannot_break_the_card(export, tmp_path):
-    classes = ("a|b", "# `x`\n\n## New\r\u2028section", "<script>*__init__*\ud800")
-    text = export("out/``` `model.onnx", classes=classes).card.read_text(encoding="utf-8")
-    table = [line for line in text.splitlines() if re.match(r"\| \d \| ", line)]
-    assert table == [
-        r"| 0 | a\|b |",
-        r"| 1 | # \`x\` ## New section |".replace("#", r"\#"),
-        "| 2 | \\<script\\>\\*\\_\\_init\\_\\_\\*\ufffd |",
-    ]
-    assert text.count("```") == 8
-    assert text.splitlines()[0] == card.MARK
-
-
-def test_escape_keeps_ordinary_names_readable():
-    assert card.escape("fine_tune_at") == "fine_tune_at"
-    assert card.escape("Löwenzahn 蒲公英 می‌خواهم 1.5") == "Löwenzahn 蒲公英 می‌خواهم 1.5"
-    assert card.escape("_x_") == r"\_x\_"
-
-
-@pytest.mark.parametrize(
-    ("format", "resize"),
-    [
-        ("onnx", "squash"),
-        ("onnx", "crop"),
-        ("onnx", "pad"),
-        pytest.param("litert", "squash", marks=needs_litert),
-    ],
-)
-def test_the_snippet_of_the_card_runs_alone(
-    export, tmp_path, run_without_frameworks, monkeypatch, format, resize
-):
-    report = export(f"out/it's a model{SUFFIXES[format]}", format, resize=resize)
-    [code] = re.findall(r"```python\n(.*?)```", report.card.read_text(encoding="utf-8"), re.S)
-    alone = 'BLOCKED.add("automl_tl")\n'
-    monkeypatch.chdir(report.path.parent)
-    rng = np.random.default_rng(5)
-    noise = rng.integers(256, size=(40, 60, 4), dtype=np.uint8)
-    Image.fromarray(noise[..., :3]).save("turned.jpg", exif=turned(), quality=95)
-    Image.fromarray(noise).save("alpha.png")
-    Image.fromarray(noise[..., 0].astype(np.uint16) * 257).save("deep.png")
-    Image.fromarray(noise[..., 0]).convert("P").save("palette.gif")
-    Image.fromarray(noise[..., :3]).resize((600, 400)).convert("CMYK").save("cmyk.jpg")
-    images = [Path(n) for n in ("turned.jpg", "alpha.png", "deep.png", "palette.gif", "cmyk.jpg")]
-    with open_model(report.path) as predictor:
-        ours = list(predictor.classify(images))
-    for prediction in ours:
-        printed = run_without_frameworks(alone + code, prediction.path).splitlines()
-        share, _, name = printed[0].partition(" ")
-        assert name.strip("'") == prediction.ranked[0][0], prediction.path
-        assert float(share) == pytest.approx(prediction.ranked[0][1], abs=0.01), prediction.path
-
-
-def turned():
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    return exif
 
 
 def test_metadata_survives_as_json(export):
