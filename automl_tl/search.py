@@ -7,9 +7,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from optuna.trial import TrialState
-
-from automl_tl import metrics, storage
+from automl_tl import storage
 from automl_tl.announce import died, study_event
 from automl_tl.baselines import Baselines
 from automl_tl.devices import gpus_for
@@ -19,6 +17,7 @@ from automl_tl.plugins import get_plugins
 from automl_tl.prepare import study_space
 from automl_tl.specs import WorkerSettings
 from automl_tl.storage import best_trials
+from automl_tl.tally import Tally
 from automl_tl.units import are, plural
 from automl_tl.worker import TOGETHER, Setup
 
@@ -41,10 +40,7 @@ STOP_SECONDS = 3.0
 """Kept back from ``--time`` for stopping, beside what saving and the test split take."""
 TEST_SECONDS = 7.0
 """How far past the deadline the test split may run, when a machine turns out slower than it was."""
-MAX_FAILURES = 5
 MAX_DEATHS = 3
-MAX_TWINS = 20
-"""Trials in a row that were tried before, after which the space counts as exhausted."""
 
 
 class Search:
@@ -81,12 +77,8 @@ class Search:
         self._granted: dict[int, int] = {}
         self._idle: set[int] = set()
         self._deaths: Counter[int] = Counter()
-        self._failures: list[str] = []
-        self._twins = 0
-        self._closing_seconds = 0.0
-        self._best: tuple[int, float] | None = None
+        self._tally = Tally(study.config.metric)
         self._baselines: Baselines
-        self._finished = 0
 
     def run(self, workers: int | None, device: str, engine: str) -> str:
         """Search until a bound is reached; returns why it ended.
@@ -97,8 +89,9 @@ class Search:
         spec = get_plugins().engine(engine)
         with alone(self._directory.path), self._interrupts:
             optuna_study = self._open()
+            finished = self._tally.finished
             self._tell(
-                study_event(self._directory, self._data, self._bounds, optuna_study, self._finished)
+                study_event(self._directory, self._data, self._bounds, optuna_study, finished)
             )
             gpus = self._gpus(workers, device)
             threads = max(1, (os.cpu_count() or 1) // len(gpus))
@@ -135,7 +128,7 @@ class Search:
         self._baselines.enqueue()
         for number, again in storage.reap(study, "its process died", exclusive=True):
             self._warn(died(number, "its process died", again))
-        self._count(study)
+        self._tally.read(study)
         return study
 
     def _gpus(self, workers: int | None, device: str) -> tuple[str | None, ...]:
@@ -144,16 +137,6 @@ class Search:
             return (None,) * (workers or 1)
         backends = {key.partition("/")[0] for key in self._directory.config.backbones}
         return gpus_for(workers, backends, self._directory.log(0), self._warn)
-
-    def _count(self, study: optuna.Study) -> None:
-        """Read from the storage what is finished and what is best."""
-        trials = study.get_trials(deepcopy=False)
-        self._finished = sum(t.state.is_finished() and not _retried(t) for t in trials)
-        for trial in trials:
-            seconds = trial.user_attrs.get(storage.FACTS, {}).get("closing_seconds", 0.0)
-            self._closing_seconds = max(self._closing_seconds, seconds)
-        if best := best_trials(study):
-            self._best = best[0].number, float(best[0].values[0])
 
     def _loop(self, crew: Engine, workers: int, study: optuna.Study) -> None:
         for index in range(workers):
@@ -190,7 +173,9 @@ class Search:
         elif event == "trial_finished":
             self._deaths[index] = 0
             self._granted[index] = max(0, self._granted.get(index, 0) - 1)
-            self._trial_finished(index, message)
+            self._tell({"worker": index, **self._tally.add(message)})
+            if vain := self._tally.in_vain():
+                self._stop(vain)
             self._baselines.enqueue()
         elif event == "fatal":
             self._fatal = str(message["reason"])
@@ -203,37 +188,8 @@ class Search:
             else:
                 self._worker_died(crew, index, message["reason"], study, running)
         else:
-            self._closing_seconds = max(self._closing_seconds, message.pop("closing_seconds", 0.0))
+            self._tally.expect(message.pop("closing_seconds", 0.0))
             self._tell({"worker": index, **message})
-
-    def _trial_finished(self, index: int, message: dict[str, Any]) -> None:
-        again, twin = message.pop("again"), message.pop("twin_of")
-        self._finished += not again
-        self._twins = self._twins + 1 if twin is not None else 0
-        value = message["value"]
-        better = False
-        if message["state"] == "complete":
-            self._failures.clear()
-            better = self._best is None or self._goodness(value) > self._goodness(self._best[1])
-            if better:
-                self._best = message["number"], value
-            self._closing_seconds = max(self._closing_seconds, message.pop("closing_seconds"))
-        elif message["state"] == "failed":
-            self._failures.append(str(message["reason"]))
-        self._tell(
-            {
-                "worker": index,
-                **message,
-                "best": better,
-                "best_number": self._best[0] if self._best else None,
-                "best_value": self._best[1] if self._best else None,
-                "finished": self._finished,
-            }
-        )
-        if self._twins >= MAX_TWINS:
-            self._stop("everything in the search space was tried")
-        if len(self._failures) >= MAX_FAILURES and self._best is None:
-            self._stop("every trial failed")
 
     def _worker_died(
         self, crew: Engine, index: int, reason: str, study: optuna.Study, running: set[int]
@@ -242,8 +198,8 @@ class Search:
         for number, again in storage.reap(study, f"its process died ({reason})", exclusive=False):
             self._warn(died(number, reason, again))
             if not again:
-                self._failures.append(f"its process died ({reason})")
-        self._count(study)
+                self._tally.failures.append(f"its process died ({reason})")
+        self._tally.read(study)
         self._deaths[index] += 1
         if self._reason or self._deaths[index] >= MAX_DEATHS:
             running.discard(index)
@@ -259,7 +215,7 @@ class Search:
         """Let a worker run trials: one, unless it finds frozen ones to train together."""
         most, left = TOGETHER, None
         if self._bounds.trials is not None:
-            left = self._bounds.trials - self._finished - sum(self._granted.values())
+            left = self._bounds.trials - self._tally.finished - sum(self._granted.values())
             most = min(most, left)
         if not self._baselines.done:  # what is drawn now must not come before what they will add
             most = min(most, max(1, self._baselines.waiting))
@@ -271,13 +227,12 @@ class Search:
     def _may_start(self) -> bool:
         """Whether another trial may begin; if not, and nothing runs, the search is over."""
         target = self._bounds.target
-        if target is not None and self._best and self._reason is None:
-            if self._goodness(self._best[1]) >= self._goodness(target):
-                self._stop(f"the target {target:g} is reached")
+        if target is not None and self._reason is None and self._tally.reached(target):
+            self._stop(f"the target {target:g} is reached")
         if self._reason:
             return False
         limit = self._bounds.trials
-        if limit is not None and self._finished + sum(self._granted.values()) >= limit:
+        if limit is not None and self._tally.finished + sum(self._granted.values()) >= limit:
             if not self._granted:
                 self._stop(f"{plural(limit, 'trial')} {are(limit)} finished")
             return False
@@ -298,7 +253,7 @@ class Search:
     def _overdue(self) -> bool:
         if self._stopped_at is None:
             return False
-        patience = GRACE_SECONDS + STOP_SECONDS + self._closing_seconds
+        patience = GRACE_SECONDS + STOP_SECONDS + self._tally.closing_seconds
         return time.monotonic() - self._stopped_at > patience
 
     def _stop(self, reason: str) -> None:
@@ -309,7 +264,7 @@ class Search:
 
     def _reserve(self) -> float:
         """Seconds to keep for stopping, for saving the model and for the test split."""
-        return STOP_SECONDS + self._closing_seconds if self._bounds.seconds else 0.0
+        return STOP_SECONDS + self._tally.closing_seconds if self._bounds.seconds else 0.0
 
     def _finish(self, crew: Engine, study: optuna.Study) -> None:
         """Have the best trial's figures on the test split computed, unless they are known."""
@@ -343,19 +298,9 @@ class Search:
     def _check_result(self, study: optuna.Study) -> None:
         if self._fatal:
             raise StudyError(self._fatal)
-        if best_trials(study) or not self._failures or self._interrupts.count:
-            return
-        reason, _count = Counter(self._failures).most_common(1)[0]
-        raise StudyError(f"No trial succeeded; most failed because: {reason}")
-
-    def _goodness(self, value: float) -> float:
-        return metrics.goodness(value, self._directory.config.metric)
+        reason = self._tally.commonest_failure()
+        if reason and not best_trials(study) and not self._interrupts.count:
+            raise StudyError(f"No trial succeeded; most failed because: {reason}")
 
     def _warn(self, text: str) -> None:
         self._tell({"event": "warning", "text": text})
-
-
-def _retried(trial: optuna.trial.FrozenTrial) -> bool:
-    """Whether a trial died and was enqueued again, so that it does not count."""
-    facts = trial.user_attrs.get(storage.FACTS, {})
-    return trial.state == TrialState.FAIL and bool(facts.get("retried"))

@@ -1,0 +1,106 @@
+"""What a search counts: trials that finished, the best of them, and signs that going on is vain."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import TrialState
+
+from automl_tl import metrics, storage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import optuna
+
+MAX_FAILURES = 5
+MAX_TWINS = 20
+"""Trials in a row that were tried before, after which the space counts as exhausted."""
+
+
+class Tally:
+    """Counts the trials of one study, from its storage and from what workers say.
+
+    Args:
+        metric: The study's.
+
+    Attributes:
+        finished: Trials that count: finished, and not tried again.
+        best: Number and value of the best trial, None without one.
+        closing_seconds: The longest that saving a model and the test split take.
+        failures: Reasons of the trials that failed since one last succeeded.
+    """
+
+    def __init__(self, metric: str) -> None:
+        self.finished = 0
+        self.best: tuple[int, float] | None = None
+        self.closing_seconds = 0.0
+        self.failures: list[str] = []
+        self._metric = metric
+        self._twins = 0
+
+    def read(self, study: optuna.Study) -> None:
+        """Count anew what lies in the storage."""
+        trials = study.get_trials(deepcopy=False)
+        self.finished = sum(t.state.is_finished() and not _retried(t) for t in trials)
+        for trial in trials:
+            self.expect(trial.user_attrs.get(storage.FACTS, {}).get("closing_seconds", 0.0))
+        if best := storage.best_trials(study):
+            self.best = best[0].number, float(best[0].values[0])
+
+    def expect(self, closing_seconds: float) -> None:
+        """Take note of what saving a model and the test split would take."""
+        self.closing_seconds = max(self.closing_seconds, closing_seconds)
+
+    def add(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        """Count a trial that finished.
+
+        Args:
+            told: A worker's ``trial_finished``.
+
+        Returns:
+            What a listener is told: all but ``again``, ``twin_of`` and ``closing_seconds``, and
+            ``best`` (whether it is), ``best_number``, ``best_value``, ``finished``.
+        """
+        message = dict(told)
+        self.finished += not message.pop("again")
+        self._twins = self._twins + 1 if message.pop("twin_of") is not None else 0
+        self.expect(message.pop("closing_seconds", 0.0))
+        better = False
+        if message["state"] == "complete":
+            self.failures.clear()
+            value = message["value"]
+            better = self.best is None or self._goodness(value) > self._goodness(self.best[1])
+            if better:
+                self.best = message["number"], value
+        elif message["state"] == "failed":
+            self.failures.append(str(message["reason"]))
+        number, highest = self.best or (None, None)
+        counted = {"best_number": number, "best_value": highest, "finished": self.finished}
+        return {**message, "best": better, **counted}
+
+    def reached(self, value: float) -> bool:
+        """Whether the best trial is as good as this, or better."""
+        return self.best is not None and self._goodness(self.best[1]) >= self._goodness(value)
+
+    def in_vain(self) -> str | None:
+        """Return why it makes no sense to go on, None if it does."""
+        if self._twins >= MAX_TWINS:
+            return "everything in the search space was tried"
+        if len(self.failures) >= MAX_FAILURES and self.best is None:
+            return "every trial failed"
+        return None
+
+    def commonest_failure(self) -> str | None:
+        """Return what most trials failed of, None when none did."""
+        return Counter(self.failures).most_common(1)[0][0] if self.failures else None
+
+    def _goodness(self, value: float) -> float:
+        return metrics.goodness(value, self._metric)
+
+
+def _retried(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a trial died and was enqueued again, so that it does not count."""
+    facts = trial.user_attrs.get(storage.FACTS, {})
+    return trial.state == TrialState.FAIL and bool(facts.get("retried"))
