@@ -1,0 +1,85 @@
+"""A study directory from a stranger: any of its files may hold anything."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from automl_tl.api import Study
+from automl_tl.cache.store import Store
+from automl_tl.kept import head_weights
+from automl_tl.report.write import write_report
+from tests.fuzz.mutations import fuzzed, mutated, read
+from tests.report.conftest import fill, make
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.fuzz.conftest import Fresh
+
+FILES = (
+    "study.toml",
+    "data.json",
+    "split.csv",
+    "journal.log",
+    "result.json",
+    "bounds.json",
+    "trials/00003/history.json",
+    "trials/00003/validation_logits.npy",
+)
+_seldom = settings(fuzzed, max_examples=max(10, fuzzed.max_examples // 10))
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = fill(make(tmp_path_factory.mktemp("sound"), images=10), 4)
+    made.directory.write_bounds({"trials": 20, "time": 60.0, "target": None})
+    return made.directory.path
+
+
+@pytest.mark.parametrize("name", FILES)
+@fuzzed
+@given(draw=st.data())
+def test_any_study_is_shown_or_refused(
+    fresh: Fresh, sound: Path, name: str, draw: st.DataObject
+) -> None:
+    study = read(Study.open, _changed(fresh, sound, name, draw))
+    if study:
+        read(study.summary)
+        study._directory.bounds()
+
+
+@pytest.mark.parametrize("name", FILES)
+@_seldom
+@given(draw=st.data())
+def test_any_study_is_reported_or_refused(
+    fresh: Fresh, sound: Path, name: str, draw: st.DataObject
+) -> None:
+    study = read(Study.open, _changed(fresh, sound, name, draw))
+    if study:
+        read(_report, study, fresh())
+
+
+def _report(study: Study, cache: Path) -> Any:
+    return write_report(study._directory, study._data, study._optuna(), Store(cache), None)
+
+
+@fuzzed
+@given(data=mutated([b'{"00":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}']))
+def test_a_head(fresh: Fresh, data: bytes) -> None:
+    path = fresh() / "head.safetensors"
+    path.write_bytes(len(data).to_bytes(8, "little") + data + bytes(4))
+    read(head_weights, path)
+
+
+def _changed(fresh: Fresh, sound: Path, name: str, draw: st.DataObject) -> Path:
+    """Copy the study with one file changed."""
+    path = fresh() / "study"
+    shutil.copytree(sound, path)
+    original = (sound / name).read_bytes()
+    (path / name).write_bytes(draw.draw(mutated([original])))
+    return path
