@@ -8,6 +8,8 @@ import numpy as np
 
 from automl_tl import metrics
 from automl_tl.plugins import get_plugins
+from automl_tl.training.rows import Rows
+from automl_tl.types import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,9 +122,8 @@ def _logits(
 ) -> NDArray[np.float32]:
     """Return float32 ``(len(rows), classes)``."""
     opened = host.load(model)
-    array = np.load(pixels, mmap_mode="r")
+    images = Rows(Source(pixels, 0, rows=rows))
     parts = [
-        opened.logits(np.ascontiguousarray(array[rows[start : start + CHUNK]]))
-        for start in range(0, len(rows), CHUNK)
+        opened.logits(images.chunk(start, start + CHUNK)) for start in range(0, len(rows), CHUNK)
     ]
     return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)

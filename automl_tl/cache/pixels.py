@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from automl_tl.data import decode
 from automl_tl.data.reading import in_threads, read_image_file
 from automl_tl.errors import DataError, ImageError
+from automl_tl.pages import Pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -195,6 +196,7 @@ class _Filling:
                 partials[size] = store.begin(KIND, key, (rows, size, size, 3), "uint8")
                 unfinished.callback(partials[size].abort)
             arrays = {size: partial.array() for size, partial in partials.items()}
+            pages = {size: Pages(array) for size, array in arrays.items()}
             broken: dict[str, str] = {}
             sides: list[int] = []
 
@@ -203,8 +205,9 @@ class _Filling:
                     image = decode.decode_sizes(self._read(row), list(arrays), self._resize)
                 except ImageError as error:
                     return str(error)
-                for array, pixels in zip(arrays.values(), image.pixels, strict=True):
-                    array[row] = pixels
+                for size, pixels in zip(arrays, image.pixels, strict=True):
+                    arrays[size][row] = pixels
+                    pages[size].touch(pixels)
                 return min(image.width, image.height)
 
             with decode.quiet, closing(in_threads(fill, range(rows), workers)) as results:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from automl_tl.pages import Pages
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -48,7 +50,10 @@ def count_across(
     """
     chosen = [row for row, split in enumerate(splits) if split]
     first = list({hashes[row]: row for row in reversed(chosen)}.values())[::-1]
-    grids = [cells(pixels[row]) for row in first]
+    grids, pages = [], Pages(pixels)
+    for row in first:
+        grids.append(cells(pixels[row]))
+        pages.touch(pixels[row])
     squares = np.stack(grids) if grids else np.empty((0, 8, 9), np.uint8)
     pairs, _ = find_pairs(squares, _FEW_NEIGHBOURS)
     return sum(splits[first[left]] != splits[first[right]] for left, right in pairs)

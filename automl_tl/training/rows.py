@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 
 from automl_tl.errors import CacheError
+from automl_tl.pages import Pages
 from automl_tl.training.order import BLOCK, WINDOW
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Rows:
             ) from error
         self.source = source
         self._array = array
+        self._pages = Pages(array)
         self._rows = np.arange(len(array)) if source.rows is None else source.rows
         self._window: tuple[NDArray[np.int64], NDArray[Any]] | None = None
         self.shape: tuple[int, ...] = array.shape[1:]
@@ -66,7 +68,9 @@ class Rows:
 
     def chunk(self, start: int, stop: int) -> NDArray[Any]:
         """Read consecutive positions."""
-        return np.asarray(self._array[self._rows[start:stop]])
+        chunk = np.asarray(self._array[self._rows[start:stop]])
+        self._pages.touch(chunk)
+        return chunk
 
     def batches(self, order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
         """Yield the positions of each batch, to be taken next, and read ahead from the disk.
@@ -99,4 +103,5 @@ class Rows:
         by_row = np.argsort(self._rows[positions])
         out = np.empty((len(positions), *self.shape), self.dtype)
         out[by_row] = self._array[self._rows[positions[by_row]]]
+        self._pages.touch(out)
         return out

@@ -10,6 +10,8 @@ import numpy as np
 
 from automl_tl.augment import ViewParameters, draw
 from automl_tl.errors import PluginError, TrialError
+from automl_tl.pages import Pages
+from automl_tl.training.rows import Rows
 from automl_tl_keras import augment
 from automl_tl_keras.runtime import exact_float32, free_memory, is_out_of_memory
 
@@ -85,17 +87,16 @@ def fill(
     Raises:
         TrialError: When not even one image fits on the device.
     """
-    stored = np.load(source.path, mmap_mode="r")
-    rows = np.arange(len(stored)) if source.rows is None else source.rows
-    drawn = draw(source.view, len(rows)) if source.view else None
+    stored, pages = Rows(source), Pages(target)
+    drawn = draw(source.view, len(stored)) if source.view else None
     forward = _compiled(network, part, pooling, drawn is not None)
     done = 0
     with exact_float32(device):
-        while done < len(rows):
-            batch = slice(done, min(done + size, len(rows)))
+        while done < len(stored):
+            batch = slice(done, min(done + size, len(stored)))
             views = () if drawn is None else (drawn.affine[batch], drawn.colour[batch])
             try:
-                target[batch] = forward(_exact(stored[rows[batch]]), *views)
+                target[batch] = forward(_exact(stored.chunk(batch.start, batch.stop)), *views)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -107,8 +108,9 @@ def fill(
                     ) from error
                 size //= 2
                 continue
+            pages.touch(target[batch])
             done = batch.stop
-            progress.step(f"prefix {network.backbone.key}", done, len(rows))
+            progress.step(f"prefix {network.backbone.key}", done, len(stored))
 
 
 def _exact(array: NDArray[Any]) -> NDArray[Any]:

@@ -11,6 +11,8 @@ import torch
 
 from automl_tl.augment import ViewParameters, draw
 from automl_tl.errors import PluginError, TrialError
+from automl_tl.pages import Pages
+from automl_tl.training.rows import Rows
 from automl_tl_torch import augment
 from automl_tl_torch.device import exact_float32, free_memory, memory_format
 
@@ -55,9 +57,11 @@ def run(
             f"pool at the last cut only, got cut {source.cut} to {cut} with pooling {pooling}."
         )
     target = np.load(out, mmap_mode="r+")
+    pages = Pages(target)
 
     def keep(part: slice, result: Tensor) -> None:
         target[part] = pool(result, pooling).cpu().numpy()
+        pages.touch(target[part])
 
     network.eval()
     segment = network.frozen(source.cut, cut)
@@ -87,15 +91,15 @@ def forward(
         TrialError: When not even one image fits on the device.
     """
     network.eval()
-    stored = np.load(source.path, mmap_mode="r")
-    rows = np.arange(len(stored)) if source.rows is None else source.rows
-    drawn = draw(source.view, len(rows)) if source.view else None
+    stored = Rows(source)
+    drawn = draw(source.view, len(stored)) if source.view else None
     done = 0
     with torch.inference_mode(), exact_float32(network.device):
-        while done < len(rows):
-            part = slice(done, min(done + size, len(rows)))
+        while done < len(stored):
+            part = slice(done, min(done + size, len(stored)))
             try:
-                result = _forward(network, segment, stored[rows[part]], _slice(drawn, part))
+                batch = stored.chunk(part.start, part.stop)
+                result = _forward(network, segment, batch, _slice(drawn, part))
             except torch.cuda.OutOfMemoryError as error:
                 if size == 1:
                     raise TrialError(
@@ -108,7 +112,7 @@ def forward(
                 continue
             keep(part, result)
             done = part.stop
-            progress.step(f"prefix {network.backbone.key}", done, len(rows))
+            progress.step(f"prefix {network.backbone.key}", done, len(stored))
 
 
 def pool(features: Tensor, pooling: Literal["avg", "max"] | None) -> Tensor:

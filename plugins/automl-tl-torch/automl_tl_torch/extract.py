@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from automl_tl.errors import TrialError, UsageError
 from automl_tl.layers import find_layer
+from automl_tl.pages import Pages
 from automl_tl_torch import compute
 
 if TYPE_CHECKING:
@@ -43,14 +44,17 @@ def extract(
     size = compute.batch_size(network, source.cut, above)
     rows = len(np.load(source.path, mmap_mode="r")) if source.rows is None else len(source.rows)
     aside = out.with_name(f".{uuid.uuid4().hex}.npy")
-    target: NDArray[np.float32] | None = None
+    target: tuple[NDArray[np.float32], Pages] | None = None
 
     def keep(part: slice, result: Tensor) -> None:
         nonlocal target
         if target is None:
             shape = (rows, *result.shape[1:])
-            target = np.lib.format.open_memmap(aside, mode="w+", dtype=np.float32, shape=shape)
-        target[part] = result.cpu().numpy()
+            mapped = np.lib.format.open_memmap(aside, mode="w+", dtype=np.float32, shape=shape)
+            target = mapped, Pages(mapped)
+        array, pages = target
+        array[part] = result.cpu().numpy()
+        pages.touch(array[part])
 
     try:
         compute.forward(network, _Output(tap, layer, pooling), source, size, keep, progress)
