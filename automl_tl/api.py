@@ -12,6 +12,7 @@ from automl_tl.cache.store import Store
 from automl_tl.errors import StudyError, UsageError
 from automl_tl.guard import alone
 from automl_tl.plugins import get_plugins
+from automl_tl.recorded import check_trials
 from automl_tl.search import Search
 from automl_tl.stages import as_events, silent
 from automl_tl.study import StudyDirectory
@@ -334,7 +335,9 @@ class Study:
 
     def _optuna(self) -> optuna.Study:
         config = self._directory.config
-        return storage.open_optuna(self.directory, config.storage, config.name, config.seed)
+        study = storage.open_optuna(self.directory, config.storage, config.name, config.seed)
+        check_trials(study, config.metric)
+        return study
 
 
 def _ignore(event: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from optuna.exceptions import ExperimentalWarning
 from automl_tl import storage
 from automl_tl.dashboard_text import MARK, attributes, study_note, trial_note
 from automl_tl.errors import StudyError, UsageError
+from automl_tl.recorded import check_trials
 from automl_tl.report.write import NAME
 from automl_tl.summary import summarise
 
@@ -83,6 +84,7 @@ class Dashboard:
         self._directory = directory
         self._data = data
         self._study = storage.open_optuna(directory.path, config.storage, config.name, config.seed)
+        check_trials(self._study, config.metric)
         application = optuna_dashboard.wsgi(self._study._storage)
         try:
             self._server = _Server((HOST, port), _Quiet)

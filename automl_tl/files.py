@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import tokenize
 import uuid
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+DAMAGED_ARRAY = (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError)
+"""What ``np.load`` raises of a file that is no array, the last two of a header in disorder."""
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,6 +15,7 @@ from automl_tl.errors import StudyError
 from automl_tl.guard import Interrupts, alone
 from automl_tl.plugins import get_plugins
 from automl_tl.prepare import study_space
+from automl_tl.recorded import check_trials
 from automl_tl.specs import WorkerSettings
 from automl_tl.storage import best_trials
 from automl_tl.tally import Tally
@@ -124,6 +125,7 @@ class Search:
     def _open(self) -> optuna.Study:
         config = self._directory.config
         study = storage.open_optuna(self._directory.path, config.storage, config.name, config.seed)
+        check_trials(study, config.metric)
         self._baselines = Baselines(study, study_space(config))
         self._baselines.enqueue()
         for number, again in storage.reap(study, "its process died", exclusive=True):

@@ -230,7 +230,8 @@ def _layers(wanted: dict[str, Any]) -> dict[str, Any]:
     layers = {"head_layers": len(widths), **wanted}
     if not widths:
         return layers
-    return {**layers, "head_units": widths[0] if len(set(widths)) == 1 else units}
+    same = all(width == widths[0] for width in widths)
+    return {**layers, "head_units": widths[0] if same else units}
 
 
 def _units(found: Domain, draw: Any) -> tuple[int, ...]:

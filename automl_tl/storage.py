@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from automl_tl.errors import StudyError
 from automl_tl.journal import Journal, damage
+from automl_tl.recorded import FACTS
 from automl_tl.sampler import SeededSampler
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 JOURNAL = "journal.log"
 OWNER = "owner"
 RETRY_OF = "retry_of"
-FACTS = "facts"
 
 
 def open_storage(directory: Path, url: str | None) -> optuna.storages.BaseStorage:

@@ -29,6 +29,7 @@ import numpy as np
 
 from automl_tl.errors import StudyError
 from automl_tl.files import read_json, write_json, write_text
+from automl_tl.metrics import DIRECTIONS
 from automl_tl.study_config import read_config, write_config
 
 if TYPE_CHECKING:
@@ -147,7 +148,10 @@ class StudyDirectory:
             raise StudyError(
                 f"There is no study in {path} (no {CONFIG}): start one with `automl-tl search`."
             )
-        return cls(path, read_config(path / CONFIG))
+        config = read_config(path / CONFIG)
+        if config.metric not in DIRECTIONS:
+            raise StudyError(f"{path / CONFIG} is damaged: there is no metric {config.metric!r}.")
+        return cls(path, config)
 
     def add_observers(self, names: Sequence[str]) -> None:
         """Name more observers in ``study.toml``; those that it names already are left as they are.
@@ -234,9 +238,7 @@ class StudyDirectory:
             result = read_json(self.path / "result.json")
         except (OSError, ValueError):
             return None
-        if not isinstance(result, dict) or {"trial", "test", "evaluations"} - set(result):
-            return None
-        return result
+        return result if _is_result(result, self.config.metric) else None
 
     def bounds(self) -> dict[str, Any]:
         """Return the bounds of the last search: ``trials``, ``time``, ``target``; or nothing."""
@@ -297,6 +299,16 @@ def reference(path: Path) -> str:
         return shlex.quote(str(path))
     text = str(path.relative_to(here))
     return shlex.quote(text if set(text) & {"/", "\\"} else f"./{text}")
+
+
+def _is_result(result: Any, metric: str) -> bool:
+    if not isinstance(result, dict) or not isinstance(result.get("test"), dict):
+        return False
+    test, interval = result["test"], result["test"].get("interval")
+    numbers = [result.get("trial"), result.get("evaluations"), test.get(metric), test.get("n")]
+    if not isinstance(interval, list) or len(interval) != 2:
+        return False
+    return all(isinstance(n, int | float) and np.isfinite(n) for n in (*numbers, *interval))
 
 
 def _split(text: str) -> Split | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from automl_tl import metrics
+from automl_tl.files import DAMAGED_ARRAY
 from automl_tl.plugins import get_plugins
 from automl_tl.training.rows import Rows
 from automl_tl.types import Source
@@ -110,8 +111,9 @@ def read_logits(
 ) -> NDArray[np.float32] | None:
     """Return a trial's stored logits on a split; None when there are none that fit the data."""
     try:
-        logits = np.load(directory.trial(number) / f"{split}_logits.npy", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        path = directory.trial(number) / f"{split}_logits.npy"
+        logits = np.load(path, mmap_mode="r", allow_pickle=False)  # allocates nothing yet
+    except DAMAGED_ARRAY:
         return None
     fits = logits.shape == (len(data.rows(split)), len(data.classes)) and len(logits)
     return np.asarray(logits, np.float32) if fits and np.isfinite(logits).all() else None

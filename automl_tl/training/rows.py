@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 
 from automl_tl.errors import CacheError
+from automl_tl.files import DAMAGED_ARRAY
 from automl_tl.pages import Pages
 from automl_tl.training.order import BLOCK, WINDOW
 
@@ -40,7 +41,7 @@ class Rows:
     def __init__(self, source: Source) -> None:
         try:
             array = np.load(source.path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except DAMAGED_ARRAY as error:
             raise CacheError(
                 f"{source.path}: expected a stored array, but it cannot be read ({error}); clear "
                 "the cache with `automl-tl cache clear` and try again."

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 fuzzed = settings(
-    max_examples=int(os.environ.get("AUTOML_TL_FUZZ", "60")),
+    max_examples=int(os.environ.get("AUTOML_TL_FUZZ", "20")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     print_blob=True,

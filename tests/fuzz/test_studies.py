@@ -53,6 +53,7 @@ def test_any_study_is_shown_or_refused(
         study._directory.bounds()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 @_seldom
 @given(draw=st.data())

@@ -1,0 +1,114 @@
+"""What is recorded of a trial, checked before anybody relies on it: a study may be a stranger's."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import TrialState
+
+from automl_tl.errors import StudyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import optuna
+    from optuna.trial import FrozenTrial
+
+FACTS = "facts"
+"""The user attribute that holds them."""
+
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def check_trials(study: optuna.Study, metric: str) -> None:
+    """Check the facts of all finished trials.
+
+    Args:
+        study: The Optuna study.
+        metric: What is optimised; a complete trial has a figure of it.
+
+    Raises:
+        StudyError: Names the first trial with facts of the wrong kind, and which.
+    """
+    for trial in study.get_trials(deepcopy=False, states=_ENDED):
+        wrong = _wrong(trial, metric)
+        if wrong:
+            raise StudyError(
+                f"Trial {trial.number} of the study {study.study_name!r} is recorded with a "
+                f"damaged {wrong!r}: put back a copy of its storage."
+            )
+
+
+def _wrong(trial: FrozenTrial, metric: str) -> str | None:
+    """Return the name of what is damaged, None when nothing is."""
+    facts = trial.user_attrs.get(FACTS, {})
+    if not isinstance(facts, dict):
+        return FACTS
+    for name, right in _KINDS.items():
+        if facts.get(name) is not None and not right(facts[name]):
+            return name
+    return _missing(trial, facts, metric) if trial.state == TrialState.COMPLETE else None
+
+
+def _missing(trial: FrozenTrial, facts: Mapping[str, Any], metric: str) -> str | None:
+    """Return the name of what a complete trial should have and has not."""
+    for name in ("spec", "validation", "fine_tune_at", "layers"):
+        if facts.get(name) is None:
+            return name
+    if metric not in facts["validation"] or "n" not in facts["validation"]:
+        return "validation"
+    if not trial.values or len(trial.values) != 1 or not math.isfinite(trial.values[0]):
+        return "value"
+    return None
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_text, value))
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_number, value.values()))
+
+
+def _spec(value: Any) -> bool:
+    return isinstance(value, dict) and _text(value.get("backbone"))
+
+
+def _reuse(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("passes"), list):
+        return False
+    passes = all(
+        isinstance(one, dict) and _number(one.get("images")) and _number(one.get("seconds"))
+        for one in value["passes"]
+    )
+    return passes and all(_number(value.get(name)) for name in ("hits", "images", "seconds"))
+
+
+_KINDS: Mapping[str, Callable[[Any], bool]] = {
+    "spec": _spec,
+    "validation": _numbers,
+    "reuse": _reuse,
+    "notes": _texts,
+    **dict.fromkeys(("plan", "device", "precision", "stopped", "reason"), _text),
+    **dict.fromkeys(("duration_s", "last_value", "closing_seconds", "head_scale"), _number),
+    **dict.fromkeys(
+        (
+            *("epochs", "planned_epochs", "fine_tune_at", "layers", "twin_of"),
+            *("total_parameters", "trainable_parameters", "trainable_variables"),
+        ),
+        _integer,
+    ),
+}
