@@ -168,8 +168,9 @@ class Space:
     def tuned(self, backbones: Sequence[str]) -> list[dict[str, Any]]:
         """Return the trials that follow the probes: the best four, fine-tuned with moderate values.
 
-        Probe, then tune: Kumar et al. (2022). Duplicates of probes, which a fixed parameter causes,
-        are left out.
+        Probe, then tune: Kumar et al. (2022). The best backbone is tuned to its upper half, which
+        stored activations make cheap, and then as deep as the space allows. Duplicates of probes,
+        which a fixed parameter causes, are left out.
 
         Args:
             backbones: Those that were probed, best first.
@@ -177,7 +178,9 @@ class Space:
         if self._first:
             return []
         known = self.probes()
-        found = _distinct(self._preferred(backbone, {}) for backbone in backbones[:_TUNED])
+        half = [self._preferred(backbone, {}) for backbone in backbones[:_TUNED]]
+        whole = [self._preferred(backbone, {"depth": 1.0}) for backbone in backbones[:1]]
+        found = _distinct((*half[:1], *whole, *half[1:]))
         return [params for params in found if params not in known]
 
     def backbone(self, params: Mapping[str, Any]) -> str:
