@@ -1,14 +1,19 @@
 """The kit as pytest classes, with one fixture each to override; every check is a test of its own.
 
-The fixtures may have any scope, and may be parametrised. A class keeps its backend's process and
-what it has computed until another network is asked for; with parameters, give the fixture
-``scope="class"``, so that all tests of one network follow one another.
+A class keeps its backend's process and what it has computed until another network is asked for. To
+check several, parametrise the class in its scope, so that all tests of one follow one another:
+
+```python
+@pytest.mark.parametrize("backbone", ["torch/my_net", "torch/my_net_large"], scope="class")
+class TestMyNets(BackboneTestCase):
+    pass
+```
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -29,7 +34,7 @@ from automl_tl.testing.examination import examine
 from automl_tl.testing.findings import find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from automl_tl.testing.findings import Finding, Subject
 
@@ -57,12 +62,18 @@ class _Held:
 
 
 class _Case:
-    @pytest.fixture(scope="class")
-    def held(self) -> Iterator[_Held]:
-        """What the tests of the class share."""
-        held = _Held()
-        yield held
-        held.close()
+    held: ClassVar[_Held]
+    """What the tests of the class share."""
+
+    @classmethod
+    def setup_class(cls) -> None:
+        """Begin with nothing."""
+        cls.held = _Held()
+
+    @classmethod
+    def teardown_class(cls) -> None:
+        """Give up what is shared."""
+        cls.held.close()
 
 
 def _test(check: Callable[[Any], Iterable[Finding]]) -> Callable[[Any, Subject], None]:
@@ -95,9 +106,9 @@ class PluginTestCase(_Case):
         raise NotImplementedError("override the fixture `plugin`: return an entry point's name")
 
     @pytest.fixture
-    def thing(self, plugin: str, held: _Held) -> Subject:
+    def thing(self, plugin: str) -> Subject:
         """What came of importing the plugin and calling its hooks."""
-        return held.get(plugin, lambda _: examine(plugin))
+        return self.held.get(plugin, lambda _: examine(plugin))
 
     test_import = _test(plugin_checks.check_import)
     test_frameworks = _test(plugin_checks.check_frameworks)
@@ -148,10 +159,10 @@ class BackboneTestCase(_NetworkCase):
         raise NotImplementedError("override the fixture `backbone`: return a key: torch/my_net")
 
     @pytest.fixture
-    def thing(self, backbone: str, held: _Held) -> Subject:
+    def thing(self, backbone: str) -> Subject:
         """The backbone on the bench."""
         described = get_plugins().backbone(backbone)
-        return held.get(backbone, lambda stack: stack.enter_context(kit.bench(described)))
+        return self.held.get(backbone, lambda stack: stack.enter_context(kit.bench(described)))
 
     test_description = _test(facts_checks.check_description)
     test_weights_files = _test(facts_checks.check_weights_files)
@@ -175,10 +186,10 @@ class BackendTestCase(_NetworkCase):
         raise NotImplementedError("override the fixture `backend`: return a backend's name")
 
     @pytest.fixture
-    def thing(self, backend: str, held: _Held) -> Subject:
+    def thing(self, backend: str) -> Subject:
         """The smallest backbone of the backend on the bench."""
         smallest = backend_checks.smallest_backbone(backend)
-        return held.get(backend, lambda stack: stack.enter_context(kit.bench(smallest)))
+        return self.held.get(backend, lambda stack: stack.enter_context(kit.bench(smallest)))
 
     test_formats = _test(backend_checks.check_formats)
     test_devices = _test(backend_checks.check_devices)
@@ -186,7 +197,7 @@ class BackendTestCase(_NetworkCase):
     test_half_precision = _test(backend_checks.check_half_precision)
     test_calibration = _test(backend_checks.check_calibration)
     test_refusals = _test(backend_checks.check_refusals)
-    test_all_formats = _test(backend_checks.check_all_formats)
+    test_all_formats = _test(export_checks.check_all_formats)
     test_reports = _test(trainer_checks.check_reports)
     test_heads = _test(trainer_checks.check_heads)
     test_warm_heads = _test(trainer_checks.check_warm_heads)
@@ -213,9 +224,9 @@ class DatasetTestCase(_Case):
         raise NotImplementedError("override the fixture `dataset`: return a data set's name")
 
     @pytest.fixture
-    def thing(self, dataset: str, held: _Held) -> Subject:
+    def thing(self, dataset: str) -> Subject:
         """The data set, loaded twice."""
-        return held.get(dataset, lambda s: s.enter_context(dataset_checks.loaded(dataset)))
+        return self.held.get(dataset, lambda s: s.enter_context(dataset_checks.loaded(dataset)))
 
     test_classes = _test(dataset_checks.check_classes)
     test_items = _test(dataset_checks.check_items)
@@ -241,9 +252,9 @@ class EngineTestCase(_Case):
         raise NotImplementedError("override the fixture `engine`: return an engine's name")
 
     @pytest.fixture
-    def thing(self, engine: str, held: _Held) -> Subject:
+    def thing(self, engine: str) -> Subject:
         """The engine, over a study without images."""
-        return held.get(engine, lambda stack: stack.enter_context(engine_checks.crew(engine)))
+        return self.held.get(engine, lambda stack: stack.enter_context(engine_checks.crew(engine)))
 
     test_workers = _test(engine_checks.check_workers)
     test_poll = _test(engine_checks.check_poll)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from automl_tl.testing.bench import Bench
     from automl_tl.testing.findings import Finding
-    from automl_tl.types import EpochReport, Source
+    from automl_tl.types import EpochReport, Pooling, Source
 
 
 def check_reports(bench: Bench) -> Iterator[Finding]:
@@ -90,7 +90,7 @@ def check_warm_heads(bench: Bench) -> Iterator[Finding]:
     right = phases == ["fine-tuning"]
     yield on_backend(bench, "warm heads", "one epoch of fine-tuning", some(phases), right)
     features = bench.array(bench.end, "avg")[TRAIN:] * np.float32(job.head.scale)
-    off = difference(trained.logits[-1], features @ drawn + bias)
+    off = difference(trained.logits[-1], np.asarray(features @ drawn + bias, np.float32))
     yield on_backend(
         bench,
         "warm heads",
@@ -144,13 +144,13 @@ def check_poolings(bench: Bench) -> Iterator[Finding]:
     """A head pools as it says, from stored arrays as from the pixels."""
     base = bench.job(bench.end).head
     rows = np.arange(len(bench.labels))
-    for pooling, stored in (
-        ("max", bench.stored(bench.end, "max")),
-        ("flatten", bench.stored(bench.end)),
-    ):
+    sources: dict[Pooling, Source] = {
+        "max": bench.stored(bench.end, "max"),
+        "flatten": bench.stored(bench.end),
+    }
+    for pooling, stored in sources.items():
         head = replace(base, pooling=pooling)
-        parts = (replace(stored, rows=part) for part in (rows[:TRAIN], rows[TRAIN:]))
-        train, validation = parts
+        train, validation = (replace(stored, rows=part) for part in (rows[:TRAIN], rows[TRAIN:]))
         job = bench.job(bench.end, head=head)
         found = bench.train(replace(job, head_train=train, head_validation=validation))
         off = difference(found.logits, bench.train(job).logits)

@@ -62,4 +62,4 @@ def _coloured(image: NDArray[np.float32], factors: NDArray[np.float32]) -> NDArr
     mean = (image @ _LUMA).mean()
     image = (image - mean) * contrast + mean
     luma = (image @ _LUMA)[..., None]
-    return np.clip((image - luma) * saturation + luma, 0, 255)
+    return np.asarray(np.clip((image - luma) * saturation + luma, 0, 255), np.float32)

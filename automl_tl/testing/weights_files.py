@@ -6,7 +6,7 @@ import io
 import pickletools
 import re
 import zipfile
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -103,7 +103,7 @@ def _names(file: IO[bytes]) -> set[str]:
     """Return every function and class that one pickle names."""
     names: set[str] = set()
     texts: list[str] = []
-    memo: dict[int, str] = {}
+    memo: dict[Any, str] = {}
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in {"GLOBAL", "INST"}:
             names.add(str(argument).replace(" ", "."))
@@ -111,9 +111,9 @@ def _names(file: IO[bytes]) -> set[str]:
             names.add(".".join(texts[-2:]))
         elif opcode.name in _TEXT:
             texts.append(str(argument))
-        elif opcode.name in _GET and int(argument) in memo:
-            texts.append(memo[int(argument)])
+        elif opcode.name in _GET:
+            texts += [memo[argument]] if argument in memo else []
         elif opcode.name == "MEMOIZE" or opcode.name in _PUT:
-            index = len(memo) if opcode.name == "MEMOIZE" else int(argument)
+            index = len(memo) if opcode.name == "MEMOIZE" else argument
             memo[index] = texts[-1] if texts else ""
     return names

@@ -16,10 +16,9 @@ from automl_tl.testing.installed import entry_points
 OURS = sorted({"automl-tl", *entry_points()})
 
 
+@pytest.mark.parametrize("plugin", OURS, scope="class")
 class TestPlugins(PluginTestCase):
-    @pytest.fixture(scope="class", params=OURS)
-    def plugin(self, request: pytest.FixtureRequest) -> str:
-        return str(request.param)
+    pass
 
 
 class TestDigits(DatasetTestCase):
