@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,14 +20,14 @@ from automl_tl.testing.bench import Bench
 from automl_tl.testing.examination import SECONDS, examine
 from automl_tl.testing.export_checks import EXPORT_CHECKS
 from automl_tl.testing.facts_checks import FACTS_CHECKS
-from automl_tl.testing.findings import Finding, S, find, name_of, reason
+from automl_tl.testing.findings import Finding, S, find, name_of, reason, some
 from automl_tl.testing.network_checks import NETWORK_CHECKS
 from automl_tl.testing.plugin_checks import PLUGIN_CHECKS
 from automl_tl.testing.trainer_checks import TRAINER_CHECKS
 from automl_tl.testing.training_checks import TRAINING_CHECKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from automl_tl.specs import Backbone
     from automl_tl.stages import Stage
@@ -81,25 +81,29 @@ def check_plugin(
     examination = examine(plugin, seconds, log)
     found = [f for check in PLUGIN_CHECKS for f in find(check, examination)]
     # To call a hook that hangs again, in this process, would hang it too.
-    if examination.usable and any(one.name == plugin for one in get_plugins().listing):
-        keys = _chosen(examination.names("automl_tl_backbones"), plugin, backbones)
-        known = get_plugins().backbones
-        for backbone in (known[key] for key in keys if key in known):
-            found += check_backbone(backbone, stage, log)
-        for name in examination.names("automl_tl_backends"):
-            found += check_backend(name, stage, log, keys)
-        for name in examination.names("automl_tl_datasets"):
-            found += check_dataset(name, stage)
-        for name in examination.names("automl_tl_engines"):
-            found += check_engine(name, stage)
+    provided = _provided(plugin) if examination.usable else {}
+    keys = _chosen(provided.get("backbones", ()), plugin, backbones) if provided else []
+    with ExitStack() as stack:
+        hosts: dict[str, BackendHost] = {}
+        for backbone in (get_plugins().backbone(key) for key in keys):
+            name = backbone.backend
+            if name not in hosts and name in get_plugins().backends:
+                hosts[name] = stack.enter_context(BackendHost(name, "cpu", log=log))
+            found += check_backbone(backbone, stage, hosts.get(name))
+        for name in provided.get("backends", ()):
+            found += check_backend(name, stage, hosts.get(name), keys)
+    for name in provided.get("datasets", ()):
+        found += check_dataset(name, stage)
+    for name in provided.get("engines", ()):
+        found += check_engine(name, stage)
     return Report(plugin, examination.distribution, tuple(found))
 
 
 def check_backbone(
-    backbone: Backbone, stage: Stage = silent, log: Path | None = None
+    backbone: Backbone, stage: Stage = silent, host: BackendHost | None = None
 ) -> list[Finding]:
-    """Return what the kit finds of a backbone."""
-    with bench(backbone, log) as ready:
+    """Return what the kit finds of a backbone; see ``bench`` for the host."""
+    with bench(backbone, host) as ready:
         found = _findings(FACTS_CHECKS, ready, stage)
         if any(not finding.passed for finding in found if finding.check == "description"):
             return found
@@ -107,14 +111,17 @@ def check_backbone(
 
 
 def check_backend(
-    name: str, stage: Stage = silent, log: Path | None = None, checked: Container[str] = ()
+    name: str,
+    stage: Stage = silent,
+    host: BackendHost | None = None,
+    checked: Container[str] = (),
 ) -> list[Finding]:
     """Return what the kit finds of a backend, on the smallest of its backbones.
 
     Args:
         name: Of the backend.
         stage: Told what is checked.
-        log: File for what the framework prints; None for our stderr.
+        host: See ``bench``.
         checked: Keys of backbones that need not be checked again.
     """
     try:
@@ -123,7 +130,7 @@ def check_backend(
         expected = "a backbone to check it with"
         return [Finding(f"backend {name}", "backbones", expected, reason(error), False)]
     checks = (*BACKEND_CHECKS, *TRAINER_CHECKS)
-    with bench(backbone, log) as ready:
+    with bench(backbone, host) as ready:
         return _built(checks if backbone.key in checked else BENCH_CHECKS + checks, ready, stage)
 
 
@@ -145,11 +152,20 @@ def check_engine(name: str, stage: Stage = silent) -> list[Finding]:
 
 
 @contextmanager
-def bench(backbone: Backbone, log: Path | None = None) -> Iterator[Bench]:
-    """Put a backbone on a bench of its own, with its backend's process."""
-    folder = tempfile.TemporaryDirectory(prefix="automl-tl-check-", ignore_cleanup_errors=True)
-    with folder as path, BackendHost(backbone.backend, "cpu", log=log) as host:
-        yield Bench(backbone, host, Path(path))
+def bench(backbone: Backbone, host: BackendHost | None = None) -> Iterator[Bench]:
+    """Put a backbone on a bench.
+
+    Args:
+        backbone: What to check.
+        host: A process of its backend; None starts one, and ends it.
+    """
+    with ExitStack() as stack:
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="automl-tl-check-", ignore_cleanup_errors=True)
+        )
+        if host is None:
+            host = stack.enter_context(BackendHost(backbone.backend, "cpu"))
+        yield Bench(backbone, host, Path(folder))
 
 
 def check_build(ready: Bench) -> Iterator[Finding]:
@@ -194,14 +210,24 @@ def _findings(
     return found
 
 
-def _chosen(keys: list[str], plugin: str, pattern: str) -> list[str]:
-    """Return the keys that a glob of keys or names fits."""
+def _provided(plugin: str) -> Mapping[str, list[str]]:
+    """Return the names that a plugin provides, a kind; nothing when it could not be loaded."""
+    return next((one.provides for one in get_plugins().listing if one.name == plugin), {})
+
+
+def _chosen(keys: Iterable[str], plugin: str, pattern: str) -> list[str]:
+    """Return the keys that a glob of keys or names fits.
+
+    Raises:
+        UsageError: When a glob was given and none fits.
+    """
+    known = sorted(keys)
     chosen = [
         key
-        for key in sorted(set(keys))
+        for key in known
         if fnmatch.fnmatchcase(key, pattern) or fnmatch.fnmatchcase(key.partition("/")[2], pattern)
     ]
     if pattern != "*" and not chosen:
-        some = f"has {', '.join(keys[:3])}" if keys else "has none"
-        raise UsageError(f"--backbone {pattern}: no backbone of {plugin} fits; it {some}.")
+        has = f"it has {some(known)}" if known else "it provides none"
+        raise UsageError(f"--backbone {pattern}: no backbone of {plugin} fits; {has}.")
     return chosen
