@@ -11,7 +11,7 @@ import numpy as np
 from automl_tl.augment import draw
 from automl_tl.errors import AutoMLError, PluginError, TrialError
 from automl_tl.plugins import get_plugins
-from automl_tl.testing.bench import difference, read
+from automl_tl.testing.arrays import difference, read
 from automl_tl.testing.export_checks import check_all_formats
 from automl_tl.testing.findings import Finding, reason, some
 from automl_tl.testing.views import augmented

@@ -9,21 +9,21 @@ from automl_tl.errors import ExportError
 from automl_tl.export import export_model
 from automl_tl.parity import TOLERANCE
 from automl_tl.plugins import get_plugins
-from automl_tl.testing.bench import TRAIN, difference
+from automl_tl.testing.arrays import difference
+from automl_tl.testing.bench import TRAIN
 from automl_tl.testing.findings import Finding, reason
-from automl_tl.types import PhaseSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from automl_tl.testing.bench import Bench, Trained
+    from automl_tl.testing.bench import Bench
 
 ONNX = "onnx"
 
 
 def check_saved_model(bench: Bench) -> Iterator[Finding]:
     """A saved model gives the logits that training reported last."""
-    for what, trained in (("frozen", bench.once(bench.end)), ("fine-tuned", _tuned(bench))):
+    for what, trained in (("frozen", bench.once(bench.end)), ("fine-tuned", bench.tuned)):
         logits = bench.host.load(trained.path).logits(bench.images[TRAIN:])
         off = difference(logits, trained.logits[-1])
         yield Finding(
@@ -49,7 +49,7 @@ def check_all_formats(bench: Bench) -> Iterator[Finding]:
 
 def _exported(bench: Bench, format: str, check: str) -> Iterator[Finding]:
     """Export as a search does, which proves the file equal or says why it is not."""
-    trained = _tuned(bench)
+    trained = bench.tuned
     suffixes = get_plugins().backend(bench.host.name).formats
     expected = f"a file in the format {format} whose logits differ by at most {TOLERANCE:g}"
     try:
@@ -69,10 +69,6 @@ def _exported(bench: Bench, format: str, check: str) -> Iterator[Finding]:
     off = report.difference / report.scale if report.scale else report.difference
     received = f"{off:.2g} of the largest, with {report.runtime}"
     yield Finding(bench.key, check, expected, received, True)
-
-
-def _tuned(bench: Bench) -> Trained:
-    return bench.once(0, optimizer="adam", fine_tuning=PhaseSpec(3, 1e-3))
 
 
 EXPORT_CHECKS: tuple[Callable[[Bench], Iterator[Finding]], ...] = (

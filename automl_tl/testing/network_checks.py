@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from automl_tl.testing.bench import Recorder, difference, make_images, read
+from automl_tl.testing.arrays import difference, make_images, read
+from automl_tl.testing.bench import Recorder
 from automl_tl.testing.findings import Finding, some
 from automl_tl.types import Source
 

@@ -10,8 +10,9 @@ import numpy as np
 from automl_tl.errors import AutoMLError, FinishTraining, PruneTraining
 from automl_tl.parameters import PARAMETERS
 from automl_tl.parity import TOLERANCE
+from automl_tl.testing.arrays import difference
 from automl_tl.testing.backend_checks import SAME, on_backend
-from automl_tl.testing.bench import CLASSES, TRAIN, Recorder, difference
+from automl_tl.testing.bench import CLASSES, TRAIN, Recorder
 from automl_tl.testing.findings import some
 from automl_tl.training.split import SplitTrainer
 from automl_tl.types import Head, PhaseSpec
