@@ -1,0 +1,85 @@
+"""``automl-tl plugin``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from automl_tl.cli.bars import staging
+from automl_tl.cli.console import cell, print_json, printable, say, stderr, stdout, table
+from automl_tl.units import plural
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from automl_tl.testing.kit import Report
+
+WRONG = 1
+"""Exit code when a plugin is wrong."""
+
+app = typer.Typer(help="Write a plugin, or check one.")
+
+
+@app.callback()
+def _group() -> None:
+    """Write a plugin, or check one."""
+
+
+@app.command()
+def check(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The plugin, as `automl-tl plugins` lists it.")
+    ],
+    backbone: Annotated[
+        str, typer.Option(metavar="GLOB", help="Which of its backbones to build and train.")
+    ] = "*",
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Check that a plugin and all that it provides keep their promises.
+
+    Everything runs on the CPU, with random weights, without a network. Exits with 1 when something
+    is wrong.
+    """
+    import tempfile
+    from pathlib import Path
+
+    from automl_tl.testing.kit import check_plugin
+
+    log = Path(tempfile.mkdtemp(prefix="automl-tl-check-")) / "printed.log"
+    with staging() as stage:
+        report = check_plugin(name, backbone, stage, log=log)
+    kept = log if log.is_file() and log.stat().st_size and not report.passed else None
+    if kept is None:
+        log.unlink(missing_ok=True)
+        log.parent.rmdir()
+    if json:
+        findings = [
+            {name: getattr(finding, name) for name in type(finding).__slots__}
+            for finding in report.findings
+        ]
+        facts = {"plugin": report.plugin, "distribution": report.distribution}
+        print_json({**facts, "passed": report.passed, "log": kept, "findings": findings})
+    else:
+        print_report(stdout(), report)
+    if kept:
+        say(stderr(), f"What the plugin and its framework printed is in {kept}.")
+    if not report.passed:
+        raise typer.Exit(WRONG)
+
+
+def print_report(console: Console, report: Report) -> None:
+    """Print what the kit found, for people."""
+    columns = ("", "subject", "check", "expected", "received")
+    board = table([(column, False) for column in columns])
+    for one in report.findings:
+        texts = (one.subject, one.check, one.expected, one.received)
+        mark, style = ("ok", None) if one.passed else ("WRONG", "red")
+        board.add_row(mark, *map(cell, texts), style=style)
+    console.print(board)
+    wrong = [finding for finding in report.findings if not finding.passed]
+    for finding in wrong:
+        say(console, f"Wrong: {printable(finding)}", "red")
+    made = f"{report.plugin} ({report.distribution}): {plural(len(report.findings), 'finding')}"
+    state = f"{len(wrong)} wrong" if wrong else "nothing wrong"
+    say(console, f"{made}, {state}.", "red" if wrong else "green")

@@ -1,0 +1,36 @@
+"""Arrays that checks draw, read and compare."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from automl_tl.types import Source
+
+    Array = NDArray[np.float32]
+
+
+def make_images(labels: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+    """Draw images, uint8 ``(n, size, size, 3)``, whose classes can be told apart."""
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size] // 4 % 2
+    stripes = 100 * np.stack([y, x, 0 * x])[labels % 3][..., None]
+    noise = random.integers(0, 150, (len(labels), size, size, 3))
+    return (stripes + noise).astype(np.uint8)
+
+
+def read(source: Source) -> Array:
+    """Return the array of a source in float32."""
+    return np.asarray(np.load(source.path), np.float32)
+
+
+def difference(found: Array, expected: Array) -> float:
+    """Return the largest difference, relative to the largest value; infinite for other shapes."""
+    if found.shape != expected.shape:
+        return float("inf")
+    scale = float(np.abs(expected).max())
+    return float(np.abs(found - expected).max()) / scale if scale else float(np.abs(found).max())

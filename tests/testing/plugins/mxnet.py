@@ -1,0 +1,1 @@
+"""Stands in for a framework that takes long to import."""
