@@ -12,6 +12,7 @@ from automl_tl.cli import (
     export,
     features,
     inventory,
+    plugin,
     predict,
     report,
     search,
@@ -59,4 +60,5 @@ app.add_typer(data.app, name="data")
 app.command()(inventory.backbones)
 app.command()(inventory.doctor)
 app.command()(inventory.plugins)
+app.add_typer(plugin.app, name="plugin")
 app.add_typer(inventory.cache, name="cache")
