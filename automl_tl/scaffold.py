@@ -27,7 +27,7 @@ PREFIX = "automl-tl-"
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 _LONGEST = 40
-_BACKEND = ("__init__", "backend", "model", "network", "pixels", "plugin", "train")
+_BACKEND = ("__init__", "backend", "model", "network", "onnx_export", "pixels", "plugin", "train")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ def _check_free(module: str, plugin: str, key: str, kind: str) -> None:
     found = importlib.util.find_spec(module)
     plugins = get_plugins()
     listed = {one.name: one.distribution for one in plugins.listing}
-    tables = {
+    tables: dict[str, Mapping[str, Any]] = {
         "backbone": plugins.backbones,
         "backend": plugins.backends,
         "dataset": plugins.datasets,

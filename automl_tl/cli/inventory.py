@@ -43,9 +43,10 @@ def backbones(
             print_layers(stdout(), facts)
         return
     plugins = get_plugins()
-    _print_problems(stderr(), [f"{one.plugin}: {one.message}" for one in plugins.problems])
     rows: list[dict[str, Any]] = []
-    for backbone in plugins.match(pattern):
+    found = plugins.match(pattern)
+    _print_problems(stderr(), [f"{one.plugin}: {one.message}" for one in plugins.problems])
+    for backbone in found:
         state, path = weights_state(plugins, backbone.key)
         published = backbone.pretrained
         rows.append(
