@@ -18,6 +18,19 @@ if TYPE_CHECKING:
         FinishedTrial,
     )
 
+__all__ = [
+    "PROJECT",
+    "automl_tl_backbones",
+    "automl_tl_backends",
+    "automl_tl_datasets",
+    "automl_tl_engines",
+    "automl_tl_epoch_finished",
+    "automl_tl_search_space",
+    "automl_tl_trial_finished",
+    "hookimpl",
+    "hookspec",
+]
+
 PROJECT = "automl_tl"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
