@@ -48,12 +48,12 @@ def new(
 def next_commands(made: Scaffold) -> list[tuple[str, str]]:
     """Return what a person may type next, and what it is for."""
     path = shlex.quote(_short(made.path))
-    quick = "--set flip=false --trials 5"
+    quick = "--set flip=false --trials 3"
     tiny = f"--backbone torch/tiny {quick}"
     use = {
         "backbone": f"search digits --backbone {made.key} {quick}",
         "backend": f"search digits --backbone {made.key}/perceptron {quick}",
-        "dataset": f"search {made.key} --backbone torch/tiny --trials 5",
+        "dataset": f"search {made.key} --backbone torch/tiny --trials 3",
         "observer": f"search digits --log {made.key} {tiny}",
         "engine": f"search digits --engine {made.key} {tiny}",
     }
