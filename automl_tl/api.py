@@ -6,12 +6,13 @@ import time as clock
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl_tl import prepare, storage, summary
+from automl_tl import plugin_files, prepare, storage, summary
 from automl_tl.bounds import DEFAULT_TRIALS, make_bounds
 from automl_tl.cache.store import Store
 from automl_tl.errors import StudyError, UsageError
 from automl_tl.guard import alone
-from automl_tl.plugins import get_plugins
+from automl_tl.needed import check_files
+from automl_tl.plugins import get_plugins, use_files
 from automl_tl.recorded import check_trials
 from automl_tl.search import Search
 from automl_tl.stages import as_events, silent
@@ -87,6 +88,7 @@ class Study:
         storage: str | None = None,
         log: Sequence[str] = (),
         first: Sequence[Mapping[str, Any]] = (),
+        plugins: Sequence[str | Path] = (),
         device: str = "auto",
         listener: Listener | None = None,
         deadline: float = float("inf"),
@@ -107,6 +109,7 @@ class Study:
             log: Names of observers to tell of every epoch and trial: ``tensorboard``, ``mlflow``.
             first: The trials to begin with, instead of ours: each maps ``backbone``, which may be
                 left out where there is one, and parameters to values that are searched.
+            plugins: Python files to load as plugins, here and in all processes of the search.
             device: That ``search`` will be given, checked before anything is created.
             listener: Told notes and progress, see ``search``.
             deadline: ``time.monotonic()`` at which to give up reading images; downloads of weights
@@ -115,6 +118,7 @@ class Study:
         Raises:
             AutoMLError: One sentence about what is wrong.
         """
+        use_files(plugins)
         tell = listener or _ignore
         store = Store()
         path = Path(directory).expanduser().absolute()
@@ -138,12 +142,19 @@ class Study:
         return cls(made, study_data, networks, store)
 
     @classmethod
-    def open(cls, directory: str | Path) -> Study:
+    def open(cls, directory: str | Path, plugins: Sequence[str | Path] = ()) -> Study:
         """Open an existing study.
+
+        Args:
+            directory: The study directory.
+            plugins: Python files to load as plugins. Those that the study was searched with are
+                not loaded by themselves, because a study may come from a stranger.
 
         Raises:
             StudyError: When there is none, or it is damaged.
+            UsageError: When a plugin file is not there.
         """
+        use_files(plugins)
         found = StudyDirectory.open(Path(directory).expanduser().absolute())
         return cls(found, found.data())
 
@@ -189,12 +200,16 @@ class Study:
 
         Raises:
             StudyError: When another search is at work, or no trial succeeded.
-            UsageError: When a bound makes no sense, or there is no such observer.
+            UsageError: When a bound makes no sense, there is no such observer, or a plugin file
+                of the study is not loaded.
         """
         tell = listener or _ignore
-        if log:
+        check_files(self._directory.config)
+        observers, files = [get_plugins().observer(name) for name in log], plugin_files.listed()
+        if observers or files:
             with alone(self.directory):
-                self._directory.add_observers([get_plugins().observer(name) for name in log])
+                self._directory.add_observers(observers)
+                self._directory.add_plugins(files)
         done = sum(self.summary()["state"].values())
         if trials is None and time is None and target is None:
             trials, time, target = self._earlier_bounds(done)
@@ -265,6 +280,7 @@ class Study:
         """
         from automl_tl.deliver import export_trial
 
+        check_files(self._directory.config)
         self._store = self._store or Store()
         return export_trial(
             self._directory,
@@ -295,6 +311,7 @@ class Study:
         """
         from automl_tl.deliver_ensemble import export_ensemble
 
+        check_files(self._directory.config)
         self._store = self._store or Store()
         destination = Path(path).expanduser().absolute()
         return export_ensemble(

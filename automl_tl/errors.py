@@ -20,6 +20,23 @@ AutoMLError                 anything below; the command line prints it as one se
 Messages say what was expected, what came and what to do next, in one sentence.
 """
 
+__all__ = [
+    "AutoMLError",
+    "BackendDied",
+    "CacheError",
+    "DataError",
+    "ExportError",
+    "FinishTraining",
+    "ImageError",
+    "PluginError",
+    "PruneTraining",
+    "StopTraining",
+    "StudyError",
+    "TrialError",
+    "UsageError",
+    "WeightsError",
+]
+
 
 class AutoMLError(Exception):
     """Base of all errors that automl-tl raises on purpose."""

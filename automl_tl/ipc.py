@@ -97,6 +97,7 @@ class Child:
         arguments: Its command line.
         environment: Variables to add to ours.
         log: File that its output is appended to; None lets it write to our stderr.
+        command: What starts it, in front of its own command line: ``("nice", "-n", "10")``.
     """
 
     def __init__(
@@ -105,11 +106,12 @@ class Child:
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         log: Path | None = None,
+        command: Sequence[str] = (),
     ) -> None:
         stderr = log.open("ab") if log else None
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, *arguments],
+                [*command, sys.executable, "-P", "-m", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

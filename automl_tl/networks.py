@@ -92,14 +92,15 @@ def choose_backbones(
 
     Without patterns these are the recommended ones, and everything else whose weights lie here
     already; for images of at most 64 pixels a side, only the backbones made for those, where there
-    are any. A backbone without weights is named and left out.
+    are any. A backbone without weights is named and left out, unless a pattern is its very name and
+    it was published without any: then it starts from random ones.
 
     Args:
         patterns: Globs of keys or names.
         weights: ``KEY`` or glob to ``none``, a published name or a path.
         small_images: Whether the images are that small.
         host: Returns the process of a backend, for downloads.
-        tell: Receives one sentence for each backbone that is left out.
+        tell: Receives one sentence for each backbone that is left out or starts at random.
         deadline: ``time.monotonic()`` of the search's end; downloads get half of the time until
             then, so that what is here can be searched.
         stage: Told how far a download is.
@@ -119,6 +120,14 @@ def choose_backbones(
     }
     if patterns:
         wanted = {b.key: b for pattern in patterns for b in plugins.match(pattern)}
+        for key, backbone in wanted.items():
+            named = {key, backbone.name} & set(patterns)
+            if named and backbone.pretrained is None and key not in settings:
+                settings[key] = "none"
+                tell(
+                    f"{key} was published without weights, so it starts from random ones; "
+                    f"--weights {key}=PATH gives it others."
+                )
     else:
         wanted = _default_backbones(plugins.backbones, settings, small_images)
     refused: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Discovery of plugins: entry points of the group ``automl_tl``, and what comes with the core.
+"""Discovery of plugins: the core's own, entry points of the group ``automl_tl``, and single files.
 
 A plugin that cannot be imported, breaks a hook's contract or repeats a name is reported once, by
 name, with its error; everything else goes on working.
@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from automl_tl import builtin, hookspecs
+from automl_tl import builtin, hookspecs, plugin_files
 from automl_tl.errors import PluginError, UsageError
 from automl_tl.specs import Backbone, BackendSpec, DatasetSpec, EngineSpec, FinishedEpoch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from automl_tl.specs import FinishedTrial
 
@@ -33,7 +34,7 @@ class Problem:
     """Something wrong with a plugin.
 
     Attributes:
-        plugin: Its entry point's name.
+        plugin: Its name.
         message: One sentence.
     """
 
@@ -46,8 +47,8 @@ class Listing:
     """One loaded plugin.
 
     Attributes:
-        name: Its entry point's name.
-        distribution: Name and version of the distribution it comes from.
+        name: Its entry point's name, or that of its file, without ``.py``.
+        distribution: Name and version of the distribution it comes from, or the path of its file.
         provides: Names it provides, a kind (``backbones``, ``backends``, ...).
     """
 
@@ -68,6 +69,7 @@ class Plugins:
     observers: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     listing: list[Listing] = field(default_factory=list)
+    _identities: dict[str, str] = field(default_factory=dict)
 
     def backbone(self, key: str) -> Backbone:
         """Return a backbone by its key.
@@ -76,19 +78,19 @@ class Plugins:
             UsageError: When there is none; it names what comes close.
         """
         if key not in self.backbones:
-            raise UsageError(_unknown("backbone", key, self.backbones))
+            raise self._missing("backbone", key, self.backbones)
         return self.backbones[key]
 
     def backend(self, name: str) -> BackendSpec:
         """Return a backend by name, or raise ``UsageError``."""
         if name not in self.backends:
-            raise UsageError(_unknown("backend", name, self.backends))
+            raise self._missing("backend", name, self.backends)
         return self.backends[name]
 
     def engine(self, name: str) -> EngineSpec:
         """Return an engine by name, or raise ``UsageError``."""
         if name not in self.engines:
-            raise UsageError(_unknown("engine", name, self.engines))
+            raise self._missing("engine", name, self.engines)
         return self.engines[name]
 
     def observer(self, name: str) -> str:
@@ -97,14 +99,20 @@ class Plugins:
             hint = ""
             if name in importlib.metadata.metadata(BUILTIN).get_all("Provides-Extra", []):
                 hint = f" `pip install '{BUILTIN}[{name}]'` installs it."
-            raise UsageError(_unknown("observer", name, self.observers) + hint)
+            raise self._missing("observer", name, self.observers, hint)
         return name
 
     def provider(self, key: str) -> str:
-        """Return name and version of the distribution that provides a backbone."""
+        """Return what provides a backbone: its distribution and a hash of its code.
+
+        What an edited plugin computed before is not what it computes now.
+        """
         for one in self.listing:
             if key in one.provides.get("backbones", ()):
-                return one.distribution
+                if one.name not in self._identities:
+                    code = plugin_files.code_hash(self.manager.get_plugin(one.name))
+                    self._identities[one.name] = f"{one.distribution} {code}"
+                return self._identities[one.name]
         return "unknown"
 
     def match(self, pattern: str) -> list[Backbone]:
@@ -119,7 +127,7 @@ class Plugins:
             if fnmatch.fnmatchcase(key, pattern) or fnmatch.fnmatchcase(backbone.name, pattern)
         ]
         if not found:
-            raise UsageError(_unknown("backbone", pattern, self.backbones))
+            raise self._missing("backbone", pattern, self.backbones)
         return found
 
     def search_space(self, backbone: Backbone) -> dict[str, Any]:
@@ -139,6 +147,11 @@ class Plugins:
                 except Exception as error:  # a plugin may raise anything
                     return Problem(observer, f"{hook} failed: {_reason(error)}")
         return None
+
+    def _missing(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
+        """Return the error for an unknown name; a broken plugin may be why."""
+        broken = [f"plugin {one.plugin}: {one.message.rstrip('.')}" for one in self.problems[:3]]
+        return UsageError(_unknown(kind, name, known, "; ".join(broken)) + hint)
 
     def _call(self, hook: str, **arguments: Any) -> Iterable[tuple[str, Any]]:
         """Call a hook plugin by plugin, so that one failure costs one plugin."""
@@ -192,34 +205,57 @@ class Plugins:
 
 
 def discover() -> Plugins:
-    """Load every installed plugin. Reports problems instead of raising."""
+    """Load every plugin that is installed or given as a file. Reports problems, never raises."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     plugins = Plugins(manager)
     manager.register(builtin, BUILTIN)
     distributions = {BUILTIN: f"automl-tl {importlib.metadata.version('automl-tl')}"}
-    for entry in sorted(importlib.metadata.entry_points(group=hookspecs.PROJECT)):
+    for name, load, origin in _found():
         try:
-            module = entry.load()
+            if name in distributions:
+                taken = f"{origin()}: its name is taken by {distributions[name]}"
+                raise PluginError(f"{taken}; rename it.")
+            module = load()
             _reject_unknown_hooks(module)
-            manager.register(module, entry.name)
+            manager.register(module, name)
             manager.check_pending()
-        except Exception as error:  # a plugin may raise anything
-            if manager.has_plugin(entry.name) and entry.name not in distributions:
-                manager.unregister(name=entry.name)
-            plugins.problems.append(Problem(entry.name, f"not loaded: {_reason(error)}"))
+        except (Exception, SystemExit) as error:  # a plugin may raise anything
+            if manager.has_plugin(name) and name not in distributions:
+                manager.unregister(name=name)
+            plugins.problems.append(Problem(name, f"not loaded: {_reason(error)}"))
         else:
-            distributions[entry.name] = (
-                f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
-            )
+            distributions[name] = origin()
     plugins._collect(distributions)
     return plugins
 
 
 @functools.cache
 def get_plugins() -> Plugins:
-    """Return the installed plugins, discovered once a process."""
+    """Return the plugins of this process, discovered once."""
     return discover()
+
+
+def use_files(files: Iterable[str | Path]) -> None:
+    """Have this process and its children load more plugins, each one Python file.
+
+    Raises:
+        UsageError: When one is not there or no Python file.
+    """
+    if plugin_files.add(files):
+        get_plugins.cache_clear()
+
+
+def _found() -> Iterator[tuple[str, Callable[[], Any], Callable[[], str]]]:
+    """Yield name, loader and origin of every plugin: entry points, then files."""
+    for entry in sorted(importlib.metadata.entry_points(group=hookspecs.PROJECT)):
+        yield entry.name, entry.load, functools.partial(_distribution, entry)
+    for path in plugin_files.listed():
+        yield path.stem, functools.partial(plugin_files.load, path), functools.partial(str, path)
+
+
+def _distribution(entry: importlib.metadata.EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
 
 
 def _reject_unknown_hooks(module: Any) -> None:
@@ -229,14 +265,14 @@ def _reject_unknown_hooks(module: Any) -> None:
             raise PluginError(_unknown("hook", name, known))
 
 
-def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+def _unknown(kind: str, name: str, known: Iterable[str], note: str = "") -> str:
     names = sorted(known)
     short = {candidate.rpartition("/")[2]: candidate for candidate in names}
     close = difflib.get_close_matches(name, names, 3, 0.6) or [
         short[match] for match in difflib.get_close_matches(name.rpartition("/")[2], short, 3, 0.6)
     ]
     hint = f"did you mean {' or '.join(close)}?" if close else f"there are {_some(names)}."
-    return f"Unknown {kind} {name!r}: {hint}"
+    return f"Unknown {kind} {name!r}{f' ({note})' if note else ''}: {hint}"
 
 
 def _some(names: list[str]) -> str:
@@ -245,6 +281,6 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     first = str(error).strip().splitlines()
     return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from automl_tl import metrics, networks
+from automl_tl import metrics, networks, plugin_files
 from automl_tl.cache import pixels
 from automl_tl.data import near_duplicates, sources, split
 from automl_tl.data.decode import header_size
@@ -128,6 +128,7 @@ def new_study(
             storage=storage,
             log=tuple(dict.fromkeys(log)),
             first=tuple(dict(one) for one in first),
+            plugins=tuple(map(str, plugin_files.listed())),
         )
         space = study_space(config)
         specs = _specs(config, space, store)

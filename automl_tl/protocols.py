@@ -21,6 +21,14 @@ if TYPE_CHECKING:
         TrainJob,
     )
 
+__all__ = [
+    "Backend",
+    "Engine",
+    "Model",
+    "Progress",
+    "Trainer",
+]
+
 
 class Progress(Protocol):
     """What a backend calls while it works. All may raise ``StopTraining``; let it pass."""

@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from automl_tl.protocols import Backend, Engine
     from automl_tl.types import Phase
 
+__all__ = [
+    "Backbone",
+    "BackendSpec",
+    "DatasetSpec",
+    "EngineSpec",
+    "FinishedEpoch",
+    "FinishedTrial",
+    "Preprocess",
+    "PretrainedWeights",
+    "WorkerSettings",
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:

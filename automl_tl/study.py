@@ -23,6 +23,7 @@ import os
 import shlex
 import tempfile
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -161,10 +162,22 @@ class StudyDirectory:
         Raises:
             StudyError: When the directory cannot be written.
         """
-        log = tuple(dict.fromkeys((*self.config.log, *names)))
-        if log == self.config.log:
+        self._change(log=tuple(dict.fromkeys((*self.config.log, *names))))
+
+    def add_plugins(self, files: Sequence[Path]) -> None:
+        """Name the plugin files that are loaded now; one that was moved replaces itself.
+
+        Raises:
+            StudyError: When the directory cannot be written.
+        """
+        known = {PurePath(file).name: file for file in self.config.plugins}
+        known |= {file.name: str(file) for file in files}
+        self._change(plugins=tuple(known.values()))
+
+    def _change(self, **values: Any) -> None:
+        config = replace(self.config, **values)
+        if config == self.config:
             return
-        config = replace(self.config, log=log)
         try:
             write_config(self.path / CONFIG, config)
         except OSError as error:

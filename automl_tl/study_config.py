@@ -31,6 +31,7 @@ class Config:
         storage: Optuna URL; None for the journal in the directory.
         log: Names of the observers to tell.
         first: The trials to begin with, each a table of parameters.
+        plugins: Plugin files that were loaded, absolute; named to people, never loaded from here.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Config:
     storage: str | None = None
     log: tuple[str, ...] = ()
     first: tuple[Mapping[str, Any], ...] = ()
+    plugins: tuple[str, ...] = ()
 
 
 def read_config(path: Path) -> Config:
@@ -69,6 +71,7 @@ def read_config(path: Path) -> Config:
             storage=document.get("storage"),
             log=tuple(document.get("log", ())),
             first=tuple(dict(one) for one in document.get("first", ())),
+            plugins=tuple(map(str, document.get("plugins", {"files": ()})["files"])),
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise StudyError(f"{path} is damaged: {error}.") from None
@@ -91,6 +94,7 @@ def write_config(path: Path, config: Config) -> None:
         "seed": config.seed,
         **({"storage": config.storage} if config.storage else {}),
         **({"log": list(config.log)} if config.log else {}),
+        **({"plugins": {"files": list(config.plugins)}} if config.plugins else {}),
         "weights": dict(config.weights),
         "set": dict(config.settings),
         **({"first": [dict(one) for one in config.first]} if config.first else {}),

@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 from automl_tl import metrics, storage
 from automl_tl.ensemble_trials import propose
 from automl_tl.guard import at_work
+from automl_tl.needed import missing_files
 from automl_tl.storage import best_trials
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def summarise(directory: StudyDirectory, data: StudyData, study: optuna.Study) -
     complete = best_trials(study)
     best = _best(directory, complete[0], storage.tried(complete)) if complete else None
     warnings = [best["optimism"]["sentence"]] if best and best["optimism"]["warn"] else []
+    if sentence := missing_files(directory.config):
+        warnings.append(sentence)
     states = [trial["state"] for trial in trials]
     running = "running" in states
     return {
@@ -44,6 +47,7 @@ def summarise(directory: StudyDirectory, data: StudyData, study: optuna.Study) -
         "direction": metrics.DIRECTIONS[directory.config.metric],
         "seed": directory.config.seed,
         "backbones": list(directory.config.backbones),
+        "plugins": list(directory.config.plugins),
         "state": {name: states.count(name) for name in ("complete", "pruned", "failed", "running")},
         "interrupted": running and not at_work(directory.path),
         "trials": trials,

@@ -15,6 +15,23 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+__all__ = [
+    "Cut",
+    "EpochReport",
+    "Head",
+    "Layer",
+    "NetworkInfo",
+    "NetworkSpec",
+    "Phase",
+    "PhaseSpec",
+    "Pooling",
+    "Source",
+    "Split",
+    "TrainFacts",
+    "TrainJob",
+    "View",
+]
+
 Pooling = Literal["avg", "max", "flatten"]
 Phase = Literal["warm-up", "fine-tuning"]
 Split = Literal["train", "validation", "test"]

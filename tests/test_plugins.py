@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import ast
 import importlib.metadata
+import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +16,6 @@ from automl_tl.specs import FinishedTrial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Install = Callable[..., plugins.Plugins]
 
@@ -108,6 +110,37 @@ def test_a_repeated_name_names_both_providers(install: Install) -> None:
     assert named & {"two", "two;"}
 
 
+ANNOUNCING = """
+from automl_tl.hookspecs import hookimpl
+from automl_tl.specs import BackendSpec, DatasetSpec, EngineSpec
+
+@hookimpl
+def automl_tl_backends():
+    return [BackendSpec("mine", load=print, formats={})]
+
+@hookimpl
+def automl_tl_datasets():
+    return (DatasetSpec(name, load=print) for name in ("mine", "digits"))
+
+@hookimpl
+def automl_tl_engines():
+    return [EngineSpec("mine", create=print), EngineSpec("local", create=print)]
+"""
+
+
+def test_what_is_announced_is_found_unless_its_name_is_taken(install: Install) -> None:
+    found = install(mine=ANNOUNCING)
+    assert list(found.backends) == ["mine"]
+    assert list(found.datasets) == ["digits", "mine"]
+    assert list(found.engines) == ["local", "mine"]
+    provided = {one.name: one.provides for one in found.listing}
+    assert provided["mine"] == {kind: ["mine"] for kind in ("backends", "datasets", "engines")}
+    assert [(one.plugin, one.message) for one in found.problems] == [
+        ("mine", "digits is already provided by automl-tl; left out."),
+        ("mine", "local is already provided by automl-tl; left out."),
+    ]
+
+
 def test_backbones_are_matched_by_key_or_name(install: Install) -> None:
     found = install(mine=NET.format(name="resnet9"))
     assert [b.key for b in found.match("torch/res*")] == ["torch/resnet9"]
@@ -154,3 +187,32 @@ def test_discovery_imports_no_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+PUBLIC = ("errors", "hookspecs", "protocols", "specs", "types")
+"""The boundary: what plugins may import from, beside what ``automl_tl`` itself hands out."""
+
+
+@pytest.mark.parametrize("module", ["", *PUBLIC])
+def test_public_names_are_listed_sorted_and_completely(module: str) -> None:
+    name = f"automl_tl.{module}".rstrip(".")
+    source = importlib.util.find_spec(name)
+    assert source is not None
+    assert source.origin is not None
+    listed = importlib.import_module(name).__all__
+    assert listed == sorted(_public(ast.parse(Path(source.origin).read_text(encoding="utf-8"))))
+
+
+def _public(tree: ast.Module) -> set[str]:
+    """Return the names that a module defines, or that a package hands on from its modules."""
+    found = set()
+    for node in tree.body:
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+                found.add(name)
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                found.add(name)
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")) if "__getattr__" in ast.dump(tree):
+                imports = [one for one in node.body if isinstance(one, ast.ImportFrom)]
+                found |= {alias.name for one in imports for alias in one.names}
+    return {name for name in found if not name.startswith("_")}

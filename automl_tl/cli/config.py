@@ -39,6 +39,7 @@ class SearchOptions:
         storage: Optuna storage URL.
         log: Names of observers.
         first: Trials to begin with; a file's only.
+        plugins: Plugin files, absolute; a file's only.
     """
 
     data: str | None = None
@@ -57,6 +58,7 @@ class SearchOptions:
     storage: str | None = None
     log: tuple[str, ...] = ()
     first: tuple[Mapping[str, Any], ...] = ()
+    plugins: tuple[str, ...] = ()
 
     def over(self, other: SearchOptions) -> SearchOptions:
         """Return these options, with ``other`` where they say nothing.
@@ -141,6 +143,8 @@ def from_flags(
 def from_file(path: Path) -> SearchOptions:
     """Read the options from a TOML file; its keys are the names of the flags.
 
+    Plugin files are relative to its folder; they are not loaded yet.
+
     Raises:
         UsageError: When it cannot be read, a key is unknown or a value has the wrong type.
     """
@@ -164,7 +168,9 @@ def from_file(path: Path) -> SearchOptions:
             raise UsageError(
                 f"--config {path}: expected {key} to be {error}, got {value!r}."
             ) from None
-    return SearchOptions(**options)
+    files = options.pop("plugins", ())
+    here = path.expanduser().absolute().parent
+    return SearchOptions(**options, plugins=tuple(str(here / file) for file in files))
 
 
 def _suggestion(name: str, known: Sequence[str], verb: str) -> str:
@@ -241,6 +247,12 @@ def _first(value: Any) -> tuple[dict[str, Any], ...]:
     return tuple(value)
 
 
+def _plugins(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, dict) or set(value) != {"files"}:
+        raise TypeError('a table such as {files = ["my_net.py"]}')
+    return _texts(value["files"])
+
+
 _READERS: Mapping[str, Any] = {
     "data": _text,
     "study": _text,
@@ -258,4 +270,5 @@ _READERS: Mapping[str, Any] = {
     "storage": _text,
     "log": _texts,
     "first": _first,
+    "plugins": _plugins,
 }

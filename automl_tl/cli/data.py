@@ -8,6 +8,7 @@ import typer
 
 from automl_tl.cli.bars import counting
 from automl_tl.cli.console import cell, print_json, say, stdout, table
+from automl_tl.cli.plugin_files import Plugin
 from automl_tl.errors import DataError
 from automl_tl.units import plural
 
@@ -36,6 +37,7 @@ def check(
         str, typer.Argument(metavar="DATA", help="Labelled images, as `automl-tl search` takes.")
     ],
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    plugin: Plugin = None,
 ) -> None:
     """Find broken files, duplicates and imbalance.
 

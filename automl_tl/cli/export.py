@@ -8,6 +8,7 @@ import typer
 
 from automl_tl.cli import studies
 from automl_tl.cli.console import printable
+from automl_tl.cli.plugin_files import Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +58,7 @@ def export(
             ),
         ),
     ] = False,
+    plugin: Plugin = None,
 ) -> None:
     """Write the best model to a file.
 

@@ -8,6 +8,7 @@ import typer
 
 from automl_tl.cli.bars import staging
 from automl_tl.cli.console import cell, print_json, printable, stdout
+from automl_tl.cli.plugin_files import Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +54,7 @@ def features(
         str, typer.Option(metavar="NAME", help="auto, cpu, mps, cuda:0, ...")
     ] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    plugin: Plugin = None,
 ) -> None:
     """Write the output of any layer of a pretrained network for all images.
 

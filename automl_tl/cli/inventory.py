@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from automl_tl.cli.console import cell, parameters, print_json, printable, stdout, table
+from automl_tl.cli.console import cell, parameters, print_json, printable, stderr, stdout, table
+from automl_tl.cli.plugin_files import Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,7 @@ def backbones(
         bool, typer.Option("--layers", help="List the layers of the one network instead.")
     ] = False,
     json: Json = False,
+    plugin: Plugin = None,
 ) -> None:
     """List the pretrained networks and where their weights are."""
     from automl_tl.doctor import weights_state
@@ -42,7 +44,9 @@ def backbones(
         return
     plugins = get_plugins()
     rows: list[dict[str, Any]] = []
-    for backbone in plugins.match(pattern):
+    found = plugins.match(pattern)
+    _print_problems(stderr(), [f"{one.plugin}: {one.message}" for one in plugins.problems])
+    for backbone in found:
         state, path = weights_state(plugins, backbone.key)
         published = backbone.pretrained
         rows.append(
@@ -113,7 +117,7 @@ def print_layers(console: Console, facts: Mapping[str, Any]) -> None:
     )
 
 
-def plugins(json: Json = False) -> None:
+def plugins(json: Json = False, plugin: Plugin = None) -> None:
     """List the plugins and what they provide."""
     from automl_tl.doctor import listing
     from automl_tl.plugins import get_plugins
@@ -128,7 +132,7 @@ def plugins(json: Json = False) -> None:
         _print_problems(console, problems)
 
 
-def doctor(json: Json = False) -> None:
+def doctor(json: Json = False, plugin: Plugin = None) -> None:
     """Examine devices, frameworks, plugins and the cache."""
     from automl_tl.doctor import examine
 

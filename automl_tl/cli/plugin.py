@@ -1,4 +1,4 @@
-"""``automl-tl plugin``."""
+"""``automl-tl plugin``: for people who write plugins."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from automl_tl.cli import plugin_new
 from automl_tl.cli.bars import staging
 from automl_tl.cli.console import cell, print_json, printable, say, stderr, stdout, table
+from automl_tl.cli.plugin_files import Plugin
 from automl_tl.units import plural
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ def _group() -> None:
     """Write a plugin, or check one."""
 
 
+app.command("new")(plugin_new.new)
+
+
 @app.command()
 def check(
     name: Annotated[
@@ -35,6 +40,7 @@ def check(
         str, typer.Option(metavar="GLOB", help="Which of its backbones to build and train.")
     ] = "*",
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    plugin: Plugin = None,
 ) -> None:
     """Check that a plugin and all that it provides keep their promises.
 

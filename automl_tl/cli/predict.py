@@ -21,6 +21,7 @@ from automl_tl.cli.console import (
 )
 from automl_tl.cli.errors import OK, WRONG_INPUT
 from automl_tl.cli.features import own_weights
+from automl_tl.cli.plugin_files import Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,6 +50,7 @@ def predict(
         str | None,
         typer.Option(metavar="PATH", help="Weights of a pretrained network and its classifier."),
     ] = None,
+    plugin: Plugin = None,
 ) -> int:
     """Classify images with an exported model, or with a pretrained network into ImageNet's classes.
 
@@ -103,6 +105,7 @@ def evaluate(
         str | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write everything as JSON to a file."),
     ] = None,
+    plugin: Plugin = None,
 ) -> None:
     """Measure an exported model on labelled images, or compare two."""
     from automl_tl.cache.store import default_root

@@ -8,6 +8,7 @@ import typer
 
 from automl_tl.cli import studies
 from automl_tl.cli.console import printable
+from automl_tl.cli.plugin_files import Plugin
 
 
 def report(
@@ -21,6 +22,7 @@ def report(
             help="The page to write [default: report.html in the study]",
         ),
     ] = None,
+    plugin: Plugin = None,
 ) -> None:
     """Write a study's report: one HTML file that needs no network.
 

@@ -12,6 +12,7 @@ import typer
 from automl_tl.cli import studies
 from automl_tl.cli.console import is_live, stdout
 from automl_tl.cli.errors import INTERRUPTED, OK
+from automl_tl.cli.plugin_files import Plugin
 
 if TYPE_CHECKING:
     from automl_tl.api import Study
@@ -84,7 +85,8 @@ def search(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="TOML with the names of these options, which win, and [[first]] trials.",
+            help="TOML with the names of these options, which win, [[first]] trials and files in "
+            "[plugins], whose code is run.",
         ),
     ] = None,
     metric: Annotated[
@@ -105,6 +107,7 @@ def search(
         typer.Option(metavar="URL", help="Optuna storage [default: a file in the study]"),
     ] = None,
     log: Log = None,
+    plugin: Plugin = None,
     explain: Explain = False,
 ) -> int:
     """Search for the best way to classify the images in DATA.
@@ -114,6 +117,7 @@ def search(
     with NO_COLOR=1, each finished trial is one plain line.
     """
     from automl_tl.cli.config import from_file, from_flags
+    from automl_tl.plugins import use_files
 
     options = from_flags(
         backbone=backbone or (),
@@ -134,6 +138,7 @@ def search(
     )
     if config is not None:
         options = options.over(from_file(Path(config)))
+        use_files(options.plugins)
     return _search(options, explain)
 
 
@@ -146,11 +151,13 @@ def resume(
     device: Device = None,
     engine: Engine = None,
     log: Log = None,
+    plugin: Plugin = None,
     explain: Explain = False,
 ) -> int:
     """Continue a study that was stopped, or search it further.
 
-    --log adds to what logs the study; trials that are finished already are not told of.
+    --log adds to what logs the study; trials that are finished already are not told of. A study
+    that was searched with --plugin needs it again, because no recorded file is run by itself.
     """
     from automl_tl.api import Study
     from automl_tl.cli.config import from_flags

@@ -53,7 +53,7 @@ def print_leaderboard(console: Console, summary: Mapping[str, Any]) -> None:
         + f"; trials: {counts or 'none yet'}",
     )
     if lost:
-        again = f"automl-tl resume {_reference(summary)}"
+        again = f"automl-tl resume {_again(summary)}"
         say(console, f"Its search was interrupted; `{again}` goes on.", "yellow")
     trials = sorted(summary["trials"], key=_order(summary["direction"]))
     if not trials:
@@ -118,7 +118,7 @@ def _ensemble(summary: Mapping[str, Any]) -> str:
     return (
         f"An ensemble of trials {words.members(found['members'])} reaches "
         f"{summary['metric'].replace('_', ' ')} {number(found['value'])} on validation (best trial "
-        f"{number(summary['best']['value'])}): automl-tl export {_reference(summary)} --ensemble "
+        f"{number(summary['best']['value'])}): automl-tl export {_again(summary)} --ensemble "
         "-o ensemble.onnx"
     )
 
@@ -136,17 +136,24 @@ def _reuse(reuse: Mapping[str, Any]) -> str:
 def print_result(console: Console, summary: Mapping[str, Any]) -> None:
     """Print what a search found, and the commands that a person may want next."""
     print_best(console, summary)
-    name = _reference(summary)
+    name, again = _reference(summary), _again(summary)
     if summary["best"] is not None:
-        console.print(f"Export the model: automl-tl export {name} -o model.onnx", soft_wrap=True)
+        console.print(f"Export the model: automl-tl export {again} -o model.onnx", soft_wrap=True)
     console.print(f"See all trials:   automl-tl show {name}", soft_wrap=True)
-    console.print(f"Search further:   automl-tl resume {name}", soft_wrap=True)
+    console.print(f"Search further:   automl-tl resume {again}", soft_wrap=True)
 
 
 def _reference(summary: Mapping[str, Any]) -> str:
     from automl_tl.study import reference
 
     return reference(Path(summary["directory"]))
+
+
+def _again(summary: Mapping[str, Any]) -> str:
+    """Return what names a study to a command that runs its networks."""
+    from automl_tl.plugin_files import flags
+
+    return _reference(summary) + flags(summary.get("plugins", ()))
 
 
 def _order(direction: str) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from automl_tl.cli.console import cell, number
+from automl_tl.plugin_files import flags
 from automl_tl.study import reference
 from automl_tl.units import format_duration, plural
 
@@ -194,7 +195,8 @@ def bounds(bound: Facts) -> str:
 def stopping(reason: str, study: Facts) -> str:
     """Return why a search ends, and after Ctrl-C how to go on."""
     if reason == "interrupted" and study.get("directory"):
-        again = f"automl-tl resume {reference(Path(study['directory']))}"
+        named = reference(Path(study["directory"])) + flags(study.get("plugins", ()))
+        again = f"automl-tl resume {named}"
         return f"Interrupted: stopping cleanly; `{again}` continues, Ctrl-C again stops at once."
     return f"Stopping: {cell(reason).rstrip('.')}."
 

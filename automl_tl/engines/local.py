@@ -11,7 +11,7 @@ from automl_tl.errors import AutoMLError
 from automl_tl.ipc import Child
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from automl_tl.specs import WorkerSettings
 
@@ -21,10 +21,13 @@ class LocalEngine:
 
     Args:
         settings: What every worker is told.
+        command: What starts each process, in front of its own command line, and hands its standard
+            input and output through: ``("srun",)``, ``("nice", "-n", "10")``.
     """
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, command: Sequence[str] = ()) -> None:
         self._settings = settings
+        self._command = tuple(command)
         self._children: dict[int, Child] = {}
         self._messages: queue.Queue[tuple[int, Child, Mapping[str, Any]]] = queue.Queue()
 
@@ -36,6 +39,7 @@ class LocalEngine:
         child = Child(
             "automl_tl.worker",
             log=settings.directory / "logs" / f"worker-{index}.log",
+            command=self._command,
         )
         self._children[index] = child
         child.channel.send(settings.setup(index))

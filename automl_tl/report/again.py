@@ -81,6 +81,8 @@ def command(config: Config, bounds: Mapping[str, Any]) -> str:
             ]
         elif name == "set":
             words += [word for key, text in settings.items() for word in ("--set", f"{key}={text}")]
+        elif name == "plugins":
+            words += [word for file in config.plugins for word in ("--plugin", file)]
         elif name != "data":
             words += [f"--{name}", str(value)]
     return shlex.join(words)
@@ -102,6 +104,7 @@ def options(config: Config, bounds: Mapping[str, Any]) -> dict[str, Any]:
         "weights": {key: file for key, file in config.weights.items() if not _published(key, file)},
         "set": dict(config.settings),
         "log": list(config.log),
+        "plugins": {"files": list(config.plugins)} if config.plugins else None,
     }
     return {name: value for name, value in asked.items() if value not in (None, {}, [])}
 

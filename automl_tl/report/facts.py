@@ -6,6 +6,8 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from automl_tl import calibration, metrics
+from automl_tl.needed import missing_files
+from automl_tl.plugin_files import flags
 from automl_tl.plugins import get_plugins
 from automl_tl.report import failures, trials
 from automl_tl.report.again import again
@@ -75,7 +77,7 @@ def gather(
             "direction": summary["direction"],
             "classes": len(data.classes),
             "state": summary["state"],
-            "reference": _reference(directory.path),
+            "reference": _reference(directory.path) + flags(directory.config.plugins),
             "interrupted": summary["interrupted"],
         },
         "answer": _answer(directory, data, summary, rows) if best else None,
@@ -134,8 +136,9 @@ def _answer(
     if size is None:
         known = get_plugins().backbones.get(spec["backbone"])
         size = known.input_size if known else None
-    latency: Facts = {"problem": "The latency is not known, because its plugin is not installed."}
-    if size is not None:
+    why = missing_files(directory.config) or "Its plugin is not installed."
+    latency: Facts = {"problem": f"The latency is not known. {why}"}
+    if size is not None and spec["backbone"] in get_plugins().backbones:
         latency = measure(model, row["framework"], size)
     validation, test = best["validation"], best["test"]
     return {

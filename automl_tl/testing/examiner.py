@@ -10,13 +10,13 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Any
 
-from automl_tl import builtin, hookspecs, plugins, settings
+from automl_tl import hookspecs, plugins, settings
 from automl_tl.errors import AutoMLError
 from automl_tl.ipc import parent_channel
 from automl_tl.specs import Backbone
 from automl_tl.testing.examination import OTHERS, VALUES, Announced, Hook
 from automl_tl.testing.findings import reason
-from automl_tl.testing.installed import entry_points
+from automl_tl.testing.installed import entry_points, files, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ def examine(name: str, tell: Tell) -> None:
     """
     tell({"step": "import"})
     try:
-        plugin = _load(name)
+        plugin = load(name)
     except BaseException as error:  # a plugin may raise anything, SystemExit too
         tell({"errors": {"import": reason(error)}, "frameworks": {"import": _frameworks()}})
         tell({"step": None})
@@ -64,10 +64,6 @@ def examine(name: str, tell: Tell) -> None:
     tell({"step": OTHERS})
     tell({"taken": _taken(name)})
     tell({"step": None})
-
-
-def _load(name: str) -> Any:
-    return builtin if name == plugins.BUILTIN else entry_points()[name].load()
 
 
 def _is_hook(plugin: Any, name: str) -> bool:
@@ -131,9 +127,9 @@ def _spaces(function: Callable[..., Any], own: list[Backbone]) -> dict[str, str 
 def _taken(name: str) -> dict[str, str]:
     """Return what every other plugin announces, and which plugin does."""
     found: dict[str, str] = {}
-    for other in sorted({plugins.BUILTIN, *entry_points()} - {name}):
+    for other in sorted({plugins.BUILTIN, *entry_points(), *files()} - {name}):
         try:
-            plugin = _load(other)
+            plugin = load(other)
         except BaseException:  # its own examination says what is wrong with it
             continue
         for hook in VALUES:
