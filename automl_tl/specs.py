@@ -53,9 +53,14 @@ class Backbone:
     Attributes:
         name: Unique within its backend, as its framework spells it.
         backend: Name of the backend that runs it.
-        load: ``load(weights)`` returns the framework's network *with* whatever classifier it has;
-            ``weights`` is the path of a weights file, or None for random ones (drawn from the
-            framework's global generator, which the backend seeds). Raises ``WeightsError``.
+        load: ``load(weights)`` returns the framework's network *with* whatever classifier it has,
+            or, where its layers cannot be found, its stages; ``weights`` is the path of a weights
+            file, or None for random ones (drawn from the framework's global generator, which the
+            backend seeds). Stages are a mapping of names to modules (PyTorch) or layers and models
+            (Keras) in execution order, *without* a classifier: the first takes normalised images,
+            each other the one tensor that the stage before it returns, and the last returns a
+            spatial map or a vector. Each is one layer, with a cut after it. Raises
+            ``WeightsError``.
         input_size: Side of the square input in pixels that the weights were trained for.
         min_size: Smallest side that the network accepts.
         fixed_size: The network takes ``input_size`` only.

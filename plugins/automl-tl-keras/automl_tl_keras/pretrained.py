@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import keras
 
-from automl_tl.errors import AutoMLError, PluginError
+from automl_tl.errors import AutoMLError, PluginError, WeightsError
 from automl_tl_keras import weights, whole
 from automl_tl_keras.model import KerasModel
 from automl_tl_keras.network import normalize
@@ -40,6 +41,11 @@ def open_classifier(backbone: Backbone, path: Path | None, device: str = "cpu") 
             f"{backbone.key}: its loader fails with {type(error).__name__}: {error}; report it to "
             "the backbone's author."
         ) from error
+    if isinstance(network, Mapping):
+        raise WeightsError(
+            f"{backbone.key}: expected a network with its original classifier, got stages, which "
+            "have none; train one on your images with `automl-tl search`."
+        )
     side = backbone.input_size
     pixels = keras.Input((side, side, 3), dtype="float32", name="pixels")
     program = keras.Model(pixels, network(normalize(pixels, backbone.preprocess)))
