@@ -101,11 +101,16 @@ class Plugins:
         return name
 
     def provider(self, key: str) -> str:
-        """Return name and version of the distribution that provides a backbone."""
-        for one in self.listing:
-            if key in one.provides.get("backbones", ()):
-                return one.distribution
-        return "unknown"
+        """Return names and versions of what a backbone's numbers depend on, beside its backend.
+
+        These are the distribution that provides it, and the packages that it names.
+        """
+        provider = next(
+            (one.distribution for one in self.listing if key in one.provides.get("backbones", ())),
+            "unknown",
+        )
+        packages = self.backbones[key].packages if key in self.backbones else ()
+        return " ".join((provider, *(f"{name} {package_version(name)}" for name in packages)))
 
     def match(self, pattern: str) -> list[Backbone]:
         """Return the backbones whose key or name fits a glob, sorted by key.
@@ -248,3 +253,12 @@ def _some(names: list[str]) -> str:
 def _reason(error: Exception) -> str:
     first = str(error).strip().splitlines()
     return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
+
+
+@functools.cache
+def package_version(package: str) -> str:
+    """Return the version of an installed distribution, or ``unknown``."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

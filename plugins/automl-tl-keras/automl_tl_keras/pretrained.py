@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import keras
 
 from automl_tl.errors import AutoMLError, PluginError, WeightsError
-from automl_tl_keras import weights, whole
+from automl_tl_keras import whole
 from automl_tl_keras.model import KerasModel
 from automl_tl_keras.network import normalize
 
@@ -18,20 +18,18 @@ if TYPE_CHECKING:
     from automl_tl.specs import Backbone
 
 
-def open_classifier(backbone: Backbone, path: Path | None, device: str = "cpu") -> KerasModel:
+def open_classifier(backbone: Backbone, path: Path, device: str = "cpu") -> KerasModel:
     """Build a backbone with its original classifier; see ``Backend.classifier``.
 
     Args:
         backbone: The backbone.
-        path: A weights file, None for the published one, which is fetched when it is missing.
+        path: A weights file.
         device: Where it runs.
 
     Raises:
-        WeightsError: When the weights cannot be fetched or loaded.
+        WeightsError: When the weights cannot be loaded, or there is no such classifier.
         PluginError: When the loader fails otherwise.
     """
-    if path is None:
-        path = weights.download(backbone, backbone.classifier)
     try:
         network = (backbone.load_classifier or backbone.load)(path)
     except AutoMLError:
