@@ -8,6 +8,7 @@ import time
 import urllib.request
 import uuid
 from typing import TYPE_CHECKING, TypeVar
+from urllib.error import HTTPError
 
 from automl_tl.errors import WeightsError
 
@@ -113,7 +114,8 @@ def in_background(
 
 def reason(error: BaseException) -> str:
     """Return why something cannot be had, in one line without a full stop."""
-    text = getattr(error, "reason", None) or str(error).strip() or type(error).__name__
+    named = None if isinstance(error, HTTPError) else getattr(error, "reason", None)
+    text = named or str(error).strip() or type(error).__name__
     return str(text).splitlines()[0][:300].rstrip(".")
 
 

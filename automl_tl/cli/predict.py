@@ -47,7 +47,9 @@ def predict(
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV: path,rank,class,...")] = False,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="PATH|URL", help="Weights of a pretrained network and its classifier."),
+        typer.Option(
+            metavar="PATH|URL", help="Weights of a pretrained network and its classifier."
+        ),
     ] = None,
 ) -> int:
     """Classify images with an exported model, or with a pretrained network into ImageNet's classes.

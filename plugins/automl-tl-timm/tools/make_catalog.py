@@ -2,7 +2,7 @@
 
 Run it after a timm release, then read the diff:
 
-    python plugins/automl-tl-timm/tools/make_catalog.py [GLOB]
+    python plugins/automl-tl-timm/tools/make_catalog.py [GLOB]...
 
 Everything comes from timm's own configuration of the weights that it chooses by default, except the
 sizes that a network accepts, which are tried out on the meta device. Weights are offered where timm
@@ -28,20 +28,18 @@ STEP = 32
 
 
 def main() -> None:
-    """Write the catalog; with a glob, only renew the rows that fit."""
+    """Write the catalog; with globs, only renew the rows that fit."""
     logging.disable(logging.WARNING)
-    pattern = sys.argv[1] if len(sys.argv) > 1 else "*"
-    rows = {}
-    if pattern != "*":
-        rows = {facts["name"]: facts for facts in json.loads(CATALOG.read_text("utf-8"))}
-    for name in timm.list_models(pattern):
+    patterns = sys.argv[1:]
+    new, left_out = {}, set()
+    for name in timm.list_models(patterns or "*"):
         try:
-            rows[name] = row(name)
+            new[name] = row(name)
         except Exception as error:  # a model that cannot be built is named and left out
-            rows.pop(name, None)
+            left_out.add(name)
             print(f"{name}: left out, {type(error).__name__}: {error}", file=sys.stderr)
-        else:
-            print(name, rows[name]["input_size"], rows[name]["min_size"], file=sys.stderr)
+    old = json.loads(CATALOG.read_text("utf-8")) if patterns else []
+    rows = {facts["name"]: facts for facts in old if facts["name"] not in left_out} | new
     lines = ",\n".join(json.dumps(rows[name]) for name in sorted(rows))
     CATALOG.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     print(f"{len(rows)} models written to {CATALOG}")
@@ -89,17 +87,12 @@ def repository(config: Any) -> str | None:
 
 def accepted_sizes(network: torch.nn.Module, size: int) -> tuple[int, bool]:
     """Return the smallest accepted side, in steps, and whether ``size`` is the only one."""
-    if not runs(network, size):
-        raise ValueError(f"it does not run on images of {size} pixels")
     # A network that takes some sizes only (multiples of a window) is offered at its own alone.
-    if not all(runs(network, side) for side in (size - 1, size + 1, size + STEP)):
+    if not (runs(network, size - 1) and runs(network, size + STEP)):
+        if not runs(network, size):
+            raise ValueError(f"it does not run on images of {size} pixels")
         return size, True
-    smallest = size
-    for side in range((size - 1) // STEP * STEP, 0, -STEP):
-        if not runs(network, side):
-            break
-        smallest = side
-    return smallest, False
+    return next((side for side in range(STEP, size, STEP) if runs(network, side)), size), False
 
 
 def runs(network: torch.nn.Module, side: int) -> bool:

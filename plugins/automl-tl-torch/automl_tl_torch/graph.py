@@ -97,7 +97,7 @@ def _copy(
     value = segment.placeholder("x")
     copies = {entry: value}
     layers = graph.layers[start:stop]
-    if start > 0 and any(_modifies(node, entry, module) for node in layers):
+    if start > 0 and _may_modify(layers, entry, module):
         copies[entry] = segment.call_function(torch.clone, (value,))
 
     def translate(node: fx.Node) -> fx.Node:
@@ -187,19 +187,38 @@ def _is_batch(value: Any) -> bool:
     return isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == _BATCH
 
 
-def _modifies(node: fx.Node, value: fx.Node, module: nn.Module) -> bool:
-    """Say whether a layer may work in place on a value."""
+def _may_modify(layers: tuple[fx.Node, ...], value: fx.Node, module: nn.Module) -> bool:
+    """Say whether layers may work in place on a value, or on a view of it."""
+    views = {value}
+    for node in layers:
+        if views.isdisjoint(node.all_input_nodes):
+            continue
+        if _in_place(node, views, module):
+            return True
+        if not _has_parameters(node, module):
+            views.add(node)
+    return False
+
+
+def _in_place(node: fx.Node, values: set[fx.Node], module: nn.Module) -> bool:
+    """Say whether a layer may work in place on one of some values."""
     if node.op == "call_module":
         called = module.get_submodule(str(node.target))
         if next(called.children(), None) or not type(called).__module__.startswith(_KNOWN):
-            return value in node.all_input_nodes  # what is done in there cannot be seen
-    if not node.args or node.args[0] is not value:
-        return False
-    if node.op == "call_module":
+            return True  # what is done in there cannot be seen
         return bool(getattr(called, "inplace", False))
+    if not node.args or node.args[0] not in values:
+        return False
     if node.op == "call_method":
         return str(node.target).endswith("_")
     return node.target in _IN_PLACE_OPERATORS or bool(node.kwargs.get("inplace", False))
+
+
+def _has_parameters(node: fx.Node, module: nn.Module) -> bool:
+    """Say whether a layer computes with parameters, and so into new memory."""
+    if node.op == "call_module":
+        return next(module.get_submodule(str(node.target)).parameters(), None) is not None
+    return any(value.op == "get_attr" for value in node.all_input_nodes)
 
 
 def _kind(node: fx.Node, module: nn.Module) -> str:

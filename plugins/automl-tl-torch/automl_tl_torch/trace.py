@@ -24,7 +24,8 @@ def trace(network: nn.Module, key: str) -> LayerGraph:
     ``automl_tl_torch.classifier`` says where the backbone ends. Leaf modules are those of
     ``torch.nn`` and of ``torchvision.ops``, as in torchvision's feature extraction, and any other
     that cannot be traced, which so becomes one layer. Functions called with
-    ``training=self.training`` are recorded as in evaluation.
+    ``training=self.training`` are recorded as in evaluation; arguments after the images have their
+    defaults.
 
     Args:
         network: Returned by a ``Backbone``'s loader; its modules become part of the result.
@@ -35,7 +36,7 @@ def trace(network: nn.Module, key: str) -> LayerGraph:
     """
     tracer = _Tracer()
     try:
-        graph = tracer.trace(network.eval())
+        graph = tracer.trace(network.eval(), _defaults(network))
     except Exception as error:
         raise PluginError(
             f"{key}: expected a network whose graph torch.fx can trace, but tracing fails with "
@@ -108,6 +109,12 @@ class _Tracer(NodePathTracer):
                 del self.node_to_qualname[node]
 
 
+def _defaults(network: nn.Module) -> dict[str, Any]:
+    """Return the defaults of what ``forward`` takes after the images, such as a mask."""
+    _, *others = inspect.signature(network.forward).parameters.values()
+    return {one.name: one.default for one in others if one.default is not one.empty}
+
+
 def _layers(
     root: nn.Module,
     graph: fx.Graph,
@@ -131,15 +138,19 @@ def _layers(
 
 
 def _keep_only(graph: fx.Graph, output: fx.Node) -> None:
-    """End the graph at ``output`` and erase what it does not need, assertions included."""
+    """End the graph at ``output`` and erase what it does not need, assertions included.
+
+    Of the inputs, only the first is kept.
+    """
     needed, stack = {output}, [output]
     while stack:
         for value in stack.pop().all_input_nodes:
             if value not in needed:
                 needed.add(value)
                 stack.append(value)
-    for node in reversed(list(graph.nodes)):
-        if node not in needed and node.op != "placeholder":
+    first, *others = graph.nodes
+    for node in reversed(others):
+        if node not in needed:
             graph.erase_node(node)
     graph.output(output)
 

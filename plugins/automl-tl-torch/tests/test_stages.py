@@ -195,3 +195,35 @@ def test_a_module_that_cannot_be_traced_is_one_layer() -> None:
     assert network.module.get_parameter("stem.3.scale").requires_grad
     network.freeze(4)
     assert not network.module.get_parameter("stem.3.scale").requires_grad
+
+
+class Masked(Plain):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        return super().forward(x if mask is None else x * mask)
+
+
+def test_arguments_after_the_images_have_their_defaults() -> None:
+    network, plain = built(Masked), built(Plain)
+    assert network.info == plain.info
+    pixels = torch.randint(0, 256, (2, SIZE, SIZE, 3), dtype=torch.uint8)
+    end = len(plain.info.layers)
+    assert torch.equal(network.segment(0, end)(pixels), plain.segment(0, end)(pixels))
+
+
+class Identities(Plain):
+    """Works in place on what an identity hands through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body.append(nn.Identity())
+
+
+def test_what_an_identity_hands_through_is_not_changed_either() -> None:
+    network = built(Identities)
+    pixels = torch.randint(0, 256, (2, SIZE, SIZE, 3), dtype=torch.uint8)
+    names = [layer.name for layer in network.info.layers]
+    cut = names.index("body.1") + 1
+    value = network.segment(0, cut)(pixels)
+    before = value.clone()
+    network.segment(cut, len(names))(value)
+    assert torch.equal(value, before)
