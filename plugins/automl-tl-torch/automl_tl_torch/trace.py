@@ -148,7 +148,7 @@ def _keep_only(graph: fx.Graph, output: fx.Node) -> None:
             if value not in needed:
                 needed.add(value)
                 stack.append(value)
-    first, *others = graph.nodes
+    _, *others = graph.nodes
     for node in reversed(others):
         if node not in needed:
             graph.erase_node(node)
