@@ -19,6 +19,7 @@ from automl_tl.cache.store import Store
 from automl_tl.errors import AutoMLError
 from automl_tl.host import BackendHost
 from automl_tl.plugins import Plugins, get_plugins
+from automl_tl.weights import location
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,11 +99,11 @@ def _state(published: PretrainedWeights | None) -> tuple[str, Path | None]:
     if published is None:
         return "none", None
     try:
-        path = published.path()
+        path = location(published)
         there = path.is_file()
     except Exception:  # a plugin may raise anything
         return "unknown", None
-    if published.url is None:
+    if published.source is None:
         return ("shipped" if there else "missing"), path
     return ("cached" if there else "download"), path
 

@@ -1,84 +1,136 @@
-"""Tells how far a download is by looking at the file that grows, whoever downloads it."""
+"""Files from the internet: written aside, checked, renamed, and given up when the time is up."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
+import time
 import urllib.request
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+import uuid
+from typing import TYPE_CHECKING, TypeVar
+from urllib.error import HTTPError
+
+from automl_tl.errors import WeightsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Set
+    from collections.abc import Callable
     from pathlib import Path
 
-    from automl_tl.specs import PretrainedWeights
     from automl_tl.stages import Stage
 
+    Result = TypeVar("Result")
+    Measure = Callable[[], tuple[int, int]]
+
 EVERY = 0.25
-"""Seconds between two looks."""
-_TIMEOUT = 10.0
+"""Seconds between two looks at a download."""
+_TIMEOUT = 30.0
+_PIECE = 2**16
+_GRACE = 1.0
+"""Seconds that a download has to clean up once it is given up."""
 
 
-@contextmanager
-def watched(weights: PretrainedWeights, stage: Stage) -> Iterator[None]:
-    """Tell how many bytes of a weights file are there, while the context downloads it.
-
-    Both frameworks write beside the file, under a name that holds its own, and rename at the end.
+def from_url(
+    url: str, path: Path, checksum: tuple[str, str] | None, stage: Stage, until: float
+) -> Path:
+    """Download a file; what is at ``path`` is always whole and checked.
 
     Args:
-        weights: Where the file will lie, and where it comes from, which is asked for its size.
-        stage: Told in another thread; at the end, 1 of 1. Of a file that is there, nothing.
+        url: Where it comes from.
+        path: Where it goes; its folder is made.
+        checksum: Name in ``hashlib`` and expected hexadecimal digits, of which the first are
+            enough; None for a file that was published without.
+        stage: Told how many bytes are here.
+        until: ``time.monotonic()`` at which it is given up.
+
+    Raises:
+        OSError: When it cannot be had, of which ``TimeoutError`` says that the time was up.
+        WeightsError: When it is not what the checksum says, in words that fit into a sentence.
     """
-    path = weights.path()
-    if path.is_file():
-        yield
-        return
+    here = [0, 0]
+
+    def work(over: threading.Event) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            digest = _copy(url, aside, checksum[0] if checksum else "sha256", here, over)
+            if checksum and not digest.startswith(checksum[1]):
+                raise WeightsError(
+                    f"expected a file with {checksum[0].upper()} {checksum[1]}, got one with "
+                    f"{digest[: len(checksum[1])]}, which is not kept"
+                )
+            return aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    return in_background(work, lambda: (here[0], here[1]), path.name, stage, until)
+
+
+def in_background(
+    work: Callable[[threading.Event], Result],
+    measure: Measure,
+    name: str,
+    stage: Stage,
+    until: float,
+) -> Result:
+    """Run a download in a thread, because looking up a name can take longer than anybody waits.
+
+    Args:
+        work: Downloads; ends soon after its event is set.
+        measure: Returns how many bytes are here, and of how many, 0 when nobody knows.
+        name: Of the file, for ``stage``.
+        stage: Told how far it is, and 1 of 1 at the end.
+        until: ``time.monotonic()`` at which it is given up.
+
+    Raises:
+        TimeoutError: When the time is up.
+    """
+    results: list[Result] = []
+    errors: list[Exception] = []
     over = threading.Event()
-    what = f"downloading {path.name}"
-    before = set(_beside(path))
-    asked = (path, before, weights.url, what, stage, over)
-    watch = threading.Thread(target=_watch, args=asked, daemon=True)
-    watch.start()
+
+    def run() -> None:
+        try:
+            results.append(work(over))
+        except Exception as error:  # it is raised below, in the thread that waits
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    what = f"downloading {name}"
     try:
-        yield
+        while thread.is_alive() and (left := until - time.monotonic()) > 0:
+            thread.join(min(EVERY, left))
+            stage(what, *measure(), "bytes")
     finally:
         over.set()
-        watch.join(2 * EVERY)
+        thread.join(_GRACE)
         stage(what, 1, 1, "bytes")
+    if results:
+        return results[0]
+    if errors and time.monotonic() < until:
+        raise errors[0]
+    raise TimeoutError("the time is up")
 
 
-def _watch(
-    path: Path,
-    before: Set[Path],
-    url: str | None,
-    what: str,
-    stage: Stage,
-    over: threading.Event,
-) -> None:
-    sizes: list[int] = []
-    if url:
-        threading.Thread(target=lambda: sizes.append(_length(url)), daemon=True).start()
-    while not over.wait(EVERY):
-        grown = [size for file, size in _beside(path).items() if file not in before]
-        stage(what, max(grown, default=0), sizes[0] if sizes else 0, "bytes")
+def reason(error: BaseException) -> str:
+    """Return why something cannot be had, in one line without a full stop."""
+    named = None if isinstance(error, HTTPError) else getattr(error, "reason", None)
+    text = named or str(error).strip() or type(error).__name__
+    return str(text).splitlines()[0][:300].rstrip(".")
 
 
-def _beside(path: Path) -> dict[Path, int]:
-    """Return the files that may become this one, with their sizes."""
-    found = {}
-    with suppress(OSError):
-        for file in path.parent.iterdir():
-            if path.name in file.name:
-                with suppress(OSError):
-                    found[file] = file.stat().st_size
-    return found
-
-
-def _length(url: str) -> int:
-    """Return the size of a file on a server, 0 when it does not tell."""
-    try:
-        request = urllib.request.Request(url, method="HEAD")
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
-            return int(answer.headers.get("Content-Length") or 0)
-    except (OSError, ValueError):
-        return 0
+def _copy(url: str, aside: Path, algorithm: str, here: list[int], over: threading.Event) -> str:
+    """Write a file, telling in ``here`` how far it is; returns its checksum."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    request = urllib.request.Request(url, headers={"User-Agent": "automl-tl"})
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer, aside.open("wb") as file:
+        here[1] = int(answer.headers.get("Content-Length") or 0)
+        while piece := answer.read1(_PIECE):
+            if over.is_set():
+                raise TimeoutError("the time is up")
+            file.write(piece)
+            digest.update(piece)
+            here[0] += len(piece)
+    if here[0] < here[1]:
+        raise ConnectionError(f"it ended after {here[0]} of {here[1]} bytes")
+    return digest.hexdigest()

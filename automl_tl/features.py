@@ -104,7 +104,7 @@ def write_features(
     index = open_data(str(data), store.root, get_plugins().datasets)
     wanted = _choose(index, settings.split)
     with BackendHost(backbone.backend, settings.device) as host:
-        weights = weights_file(backbone, settings.weights, lambda _: host, stage=stage)
+        weights = weights_file(backbone, settings.weights, stage=stage)
         network = network_spec(backbone, weights, size, 0, store)
         info = describe(network, host, store)
         layer = layer_index(info, settings.layer, backbone.key)

@@ -98,11 +98,6 @@ class BackendHost:
         info: NetworkInfo = self.call("describe", network)
         return info
 
-    def download(self, backbone: str) -> Path:
-        """See ``Backend.download``."""
-        path: Path = self.call("download", backbone)
-        return path
-
     def run(
         self,
         network: NetworkSpec,
@@ -127,7 +122,7 @@ class BackendHost:
         """See ``Backend.extract``."""
         self.call("extract", network, source, layer, pooling, out, progress=progress)
 
-    def classifier(self, backbone: str, weights: Path | None) -> RemoteModel:
+    def classifier(self, backbone: str, weights: Path) -> RemoteModel:
         """See ``Backend.classifier``."""
         return RemoteModel(self, self.call("classifier", backbone, weights))
 

@@ -1,15 +1,20 @@
-"""From what a person or the sampler says of the depth to an index into a network's layers."""
+"""A network's layers: from what a person or the sampler says of the depth to an index."""
 
 from __future__ import annotations
 
 import difflib
 import math
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
-from automl_tl.errors import TrialError, UsageError
+from automl_tl.errors import PluginError, TrialError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from automl_tl.types import NetworkInfo
+
+_STAGE_NAME = re.compile(r"[\w-]+")
 
 
 def at_depth(info: NetworkInfo, depth: float) -> int:
@@ -74,3 +79,38 @@ def find_layer(info: NetworkInfo, layer: str, backbone: str) -> int:
         hint = f"did you mean {' or '.join(close)}?" if close else f"it has {len(names)} layers."
         raise UsageError(f"{backbone} has no layer {layer!r}; {hint}")
     return names.index(layer)
+
+
+def check_stages(stages: Mapping[str, Any], kind: type, key: str) -> None:
+    """Check what a backbone's loader returned in place of a network; see ``Backbone.load``.
+
+    Args:
+        stages: By name.
+        kind: The framework's class of modules or layers.
+        key: Of the backbone, for the error.
+
+    Raises:
+        PluginError: When there is none, or one has an impossible name, is no such object, or is
+            there twice.
+    """
+    author = "report it to the backbone's author."
+    if not stages:
+        raise PluginError(f"{key}: expected at least one stage, got an empty mapping; {author}")
+    names: dict[int, str] = {}
+    for name, stage in stages.items():
+        if not isinstance(name, str) or not _STAGE_NAME.fullmatch(name):
+            raise PluginError(
+                f"{key}: expected names of stages made of letters, digits, _ and -, got {name!r}; "
+                f"{author}"
+            )
+        if not isinstance(stage, kind):
+            raise PluginError(
+                f"{key}: expected stage {name} to be a {kind.__name__} of the framework, got "
+                f"{type(stage).__name__}; {author}"
+            )
+        if id(stage) in names:
+            raise PluginError(
+                f"{key}: expected every stage once, got one as {names[id(stage)]} and as {name}; "
+                f"{author}"
+            )
+        names[id(stage)] = name

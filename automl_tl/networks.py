@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib.metadata
-import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl_tl.downloads import watched
-from automl_tl.errors import AutoMLError, UsageError, WeightsError
-from automl_tl.plugins import get_plugins
+from automl_tl.errors import UsageError, WeightsError
+from automl_tl.plugins import get_plugins, package_version
 from automl_tl.stages import silent
 from automl_tl.types import Cut, Layer, NetworkInfo, NetworkSpec
+from automl_tl.weights import at_address, fetch, is_address, location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
     from automl_tl.cache.store import Store
     from automl_tl.host import BackendHost
     from automl_tl.space import Space, TrialSpec
-    from automl_tl.specs import Backbone, PretrainedWeights
+    from automl_tl.specs import Backbone
     from automl_tl.stages import Stage
 
 
@@ -83,7 +80,6 @@ def choose_backbones(
     patterns: Sequence[str],
     weights: Mapping[str, str],
     small_images: bool,
-    host: Callable[[str], BackendHost],
     tell: Callable[[str], None],
     deadline: float = float("inf"),
     stage: Stage = silent,
@@ -97,9 +93,8 @@ def choose_backbones(
 
     Args:
         patterns: Globs of keys or names.
-        weights: ``KEY`` or glob to ``none``, a published name or a path.
+        weights: ``KEY`` or glob to ``none``, a published name, a path or an address.
         small_images: Whether the images are that small.
-        host: Returns the process of a backend, for downloads.
         tell: Receives one sentence for each backbone that is left out or starts at random.
         deadline: ``time.monotonic()`` of the search's end; downloads get half of the time until
             then, so that what is here can be searched.
@@ -133,10 +128,10 @@ def choose_backbones(
     refused: dict[str, str] = {}
     now = time.monotonic()
     until = now + (deadline - now) / 2
-    chosen = _available(wanted, settings, host, refused, until, stage)
+    chosen = _available(wanted, settings, refused, until, stage)
     if not chosen and not patterns:
         shipped = {k: b for k, b in plugins.backbones.items() if k not in wanted and cached(b)}
-        chosen = _available(shipped, settings, host, refused, until, stage)
+        chosen = _available(shipped, settings, refused, until, stage)
         if chosen:
             tell(f"Only {', '.join(chosen)} is left, which suits images of at most 64 pixels.")
     if chosen and len(refused) > (_NAMED if patterns else 1):
@@ -200,7 +195,6 @@ def _network_info(facts: Mapping[str, Any]) -> NetworkInfo:
 def _available(
     wanted: Mapping[str, Backbone],
     settings: Mapping[str, str],
-    host: Callable[[str], BackendHost],
     refused: dict[str, str],
     until: float,
     stage: Stage,
@@ -209,7 +203,7 @@ def _available(
     chosen: dict[str, str] = {}
     for key, backbone in sorted(wanted.items()):
         try:
-            chosen[key] = weights_file(backbone, settings.get(key), host, until, stage)
+            chosen[key] = weights_file(backbone, settings.get(key), until, stage)
         except WeightsError as error:
             if settings.get(key):
                 raise
@@ -219,13 +213,15 @@ def _available(
 
 def _left_out(backbones: Sequence[Backbone]) -> str:
     """Name the weights files that are missing, in one sentence."""
-    paths = {b.key: b.pretrained.path() for b in backbones if b.pretrained}
-    files = ", ".join(f"{key} ({path.name})" for key, path in paths.items())
-    folders = " or ".join(sorted({str(path.parent) for path in paths.values()}))
+    published = {b.key: b.pretrained for b in backbones if b.pretrained}
+    files = ", ".join(
+        f"{key} ({weights.hub or location(weights).name})" for key, weights in published.items()
+    )
+    folders = sorted({str(location(w).parent) for w in published.values() if not w.hub})
+    put = f"put these files into {' or '.join(folders)}, or " if folders else ""
     return (
         f"{len(backbones)} of the backbones are left out, because their weights are not here "
-        f"and cannot be downloaded: {files}; put these files into {folders}, or give them with "
-        "--weights KEY=PATH."
+        f"and cannot be downloaded: {files}; {put}give them with --weights KEY=PATH."
     )
 
 
@@ -247,13 +243,12 @@ def _default_backbones(
 
 def cached(backbone: Backbone) -> bool:
     """Whether a backbone's published weights lie on this machine."""
-    return backbone.pretrained is not None and backbone.pretrained.path().is_file()
+    return backbone.pretrained is not None and location(backbone.pretrained).is_file()
 
 
 def weights_file(
     backbone: Backbone,
     setting: str | None,
-    host: Callable[[str], BackendHost],
     until: float = float("inf"),
     stage: Stage = silent,
 ) -> str:
@@ -261,8 +256,8 @@ def weights_file(
 
     Args:
         backbone: The backbone.
-        setting: ``none``, the published name or a path; None for the published weights.
-        host: Returns the process of a backend, for downloads.
+        setting: ``none``, the published name, a path or an address; None for the published
+            weights.
         until: ``time.monotonic()`` at which a download is given up.
         stage: Told how far a download is.
 
@@ -272,7 +267,9 @@ def weights_file(
     if setting == "none":
         return "none"
     published = backbone.pretrained
-    if setting and (published is None or setting != published.name):
+    if setting and is_address(setting):
+        published = at_address(setting, backbone.key)
+    elif setting and (published is None or setting != published.name):
         path = Path(setting).expanduser()
         if not path.is_file():
             names = f"{published.name}, none" if published else "none"
@@ -286,50 +283,9 @@ def weights_file(
             f"{backbone.key} has no published weights: give a file or none with "
             f"--weights {backbone.key}=PATH."
         )
-    path = published.path()
-    return str(path if path.is_file() else _download(backbone, published, host, until, stage))
-
-
-def _download(
-    backbone: Backbone,
-    published: PretrainedWeights,
-    host: Callable[[str], BackendHost],
-    until: float,
-    stage: Stage,
-) -> Path:
-    """Fetch a weights file, at the latest ``until`` then."""
-    path = published.path()
-    missing = f"{backbone.key}: the weights file {path} is missing and cannot be downloaded"
-    late = WeightsError(f"{missing} in half of the time: give more with --time.")
-    seconds = until - time.monotonic()
-    if seconds <= 0:
-        raise late
-    process = host(backbone.backend)
-    watch = threading.Timer(min(seconds, threading.TIMEOUT_MAX), process.close)
-    watch.daemon = True
-    watch.start()
-    try:
-        with watched(published, stage):
-            return process.download(backbone.key)
-    except WeightsError:
-        raise
-    except AutoMLError as error:
-        if time.monotonic() >= until:
-            raise late from None
-        raise WeightsError(f"{missing} ({str(error).rstrip('.')}).") from None
-    finally:
-        watch.cancel()
+    return str(fetch(backbone, published, until, stage))
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@functools.cache
-def package_version(package: str) -> str:
-    """Return the version of an installed distribution, or ``unknown``."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

@@ -103,16 +103,19 @@ class Plugins:
         return name
 
     def provider(self, key: str) -> str:
-        """Return what provides a backbone: its distribution and a hash of its code.
+        """Return what a backbone's numbers depend on, beside its backend.
 
-        What an edited plugin computed before is not what it computes now.
+        These are the distribution that provides it, a hash of its code, because what an edited
+        plugin computed before is not what it computes now, and the packages that it names.
         """
+        packages = self.backbones[key].packages if key in self.backbones else ()
+        versions = (f"{name} {package_version(name)}" for name in packages)
         for one in self.listing:
             if key in one.provides.get("backbones", ()):
                 if one.name not in self._identities:
                     code = plugin_files.code_hash(self.manager.get_plugin(one.name))
                     self._identities[one.name] = f"{one.distribution} {code}"
-                return self._identities[one.name]
+                return " ".join((self._identities[one.name], *versions))
         return "unknown"
 
     def match(self, pattern: str) -> list[Backbone]:
@@ -284,3 +287,12 @@ def _some(names: list[str]) -> str:
 def _reason(error: BaseException) -> str:
     first = str(error).strip().splitlines()
     return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
+
+
+@functools.cache
+def package_version(package: str) -> str:
+    """Return the version of an installed distribution, or ``unknown``."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,9 +23,11 @@ from automl_tl.storage import check_new, create_optuna, sqlite_absolute
 from automl_tl.study import StudyData, StudyDirectory, check_free
 from automl_tl.study_config import Config
 from automl_tl.units import are, plural
+from automl_tl.weights import location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from automl_tl.cache.store import Store
     from automl_tl.data.index import DataIndex
@@ -113,9 +114,7 @@ def new_study(
                 hosts[name] = stack.enter_context(BackendHost(name, device))
             return hosts[name]
 
-        chosen = networks.choose_backbones(
-            backbones, weights, _small(index), host, tell, deadline, stage
-        )
+        chosen = networks.choose_backbones(backbones, weights, _small(index), tell, deadline, stage)
         check_device(device, _backends(chosen), host)
         config = Config(
             name=path.name,
@@ -132,9 +131,10 @@ def new_study(
         )
         space = study_space(config)
         specs = _specs(config, space, store)
-        given = {str(Path(value).expanduser().absolute()) for value in weights.values()}
         for (key, _), spec in specs.items():
-            if chosen[key] in given:  # a stranger's file is tried before any work is done
+            published = plugins.backbone(key).pretrained
+            if spec.weights and not (published and spec.weights == location(published)):
+                # A stranger's file is tried before any work is done.
                 host(plugins.backbone(key).backend).describe(spec)
     study_data, arrays = _read(index, space, config, store, tell, stage)
     path.mkdir(parents=True, exist_ok=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from automl_tl import imagenet
-from automl_tl.downloads import watched
 from automl_tl.errors import UsageError, WeightsError
 from automl_tl.host import BackendHost
 from automl_tl.modelfile import ModelFacts
@@ -17,6 +16,7 @@ from automl_tl.plugins import get_plugins
 from automl_tl.predict import Predictor
 from automl_tl.stages import silent
 from automl_tl.types import Head
+from automl_tl.weights import at_address, fetch, is_address
 
 if TYPE_CHECKING:
     from automl_tl.specs import Backbone, PretrainedWeights
@@ -45,8 +45,8 @@ def open_classifier(
 
     Args:
         key: Of the backbone, as ``keras/ResNet50``.
-        weights: A file that holds the classifier too; None for the published weights, which are
-            downloaded when they are missing.
+        weights: A file that holds the classifier too, or an address that ``--weights`` takes; None
+            for the published weights. They are downloaded when they are missing.
         device: As for ``open_model``.
         stage: Told how far a download is.
 
@@ -55,14 +55,12 @@ def open_classifier(
         WeightsError: When there are no weights with a classifier.
     """
     backbone = get_plugins().backbone(key)
-    path = None if weights is None else _existing(key, str(weights))
-    published = None if path else _published(backbone)
+    path = _path(backbone, weights, stage)
     names = imagenet.class_names()
     size = backbone.input_size
     with ExitStack() as resources:
         host = resources.enter_context(BackendHost(backbone.backend, device))
-        with watched(published, stage) if published else nullcontext():
-            model = host.classifier(key, path)
+        model = host.classifier(key, path)
         width = model.logits(np.zeros((1, size, size, 3), np.uint8)).shape[-1]
         if width != len(names):
             raise _nameless(key, f"{width} classes")
@@ -70,12 +68,16 @@ def open_classifier(
         return Predictor(Path(key), facts, host.name, model, resources.pop_all())
 
 
-def _existing(key: str, weights: str) -> Path:
+def _path(backbone: Backbone, weights: str | Path | None, stage: Stage) -> Path:
+    if weights is None:
+        return fetch(backbone, _published(backbone), stage=stage)
+    if is_address(str(weights)):
+        return fetch(backbone, at_address(str(weights), backbone.key), stage=stage)
     path = Path(weights).expanduser()
     if not path.is_file():
         raise WeightsError(
-            f"--weights: expected a file with the classifier of {key}, got {weights!r}, which "
-            "does not exist; leave it out for the published weights."
+            f"--weights: expected a file with the classifier of {backbone.key}, got "
+            f"{str(weights)!r}, which does not exist; leave it out for the published weights."
         )
     return path.absolute()
 

@@ -87,9 +87,6 @@ class Backend(Protocol):
     def describe(self, network: NetworkSpec) -> NetworkInfo:
         """List layers and cut points. Raises ``WeightsError`` or ``PluginError``."""
 
-    def download(self, backbone: str) -> Path:
-        """Fetch a backbone's published weights; raises ``WeightsError``, naming the file."""
-
     def run(
         self,
         network: NetworkSpec,
@@ -125,16 +122,15 @@ class Backend(Protocol):
             UsageError: When there is no such layer, or its output is not one tensor an image.
         """
 
-    def classifier(self, backbone: str, weights: Path | None) -> Model:
+    def classifier(self, backbone: str, weights: Path) -> Model:
         """Build a backbone with its original classifier, at its ``input_size``.
 
         Args:
             backbone: Its key.
-            weights: A file with the classifier's weights too; None for the published ones, which
-                are fetched when they are missing.
+            weights: A file with the classifier's weights too.
 
         Raises:
-            WeightsError: When the weights cannot be fetched or lack the classifier.
+            WeightsError: When the weights cannot be loaded or lack the classifier.
         """
 
     def trainer(self, job: TrainJob) -> Trainer:

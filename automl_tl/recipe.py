@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl_tl.modelfile import ModelFacts, source_id
-from automl_tl.networks import package_version
-from automl_tl.plugins import get_plugins
+from automl_tl.plugins import get_plugins, package_version
 from automl_tl.types import Head
 
 if TYPE_CHECKING:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from automl_tl.errors import PluginError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
@@ -42,20 +44,67 @@ class Preprocess:
 
 
 @dataclass(frozen=True, slots=True)
+class HubFile:
+    """A file in a Hugging Face repository, which ``huggingface_hub`` keeps in its own cache.
+
+    Attributes:
+        repo: ``ORGANIZATION/REPOSITORY``.
+        file: Its name inside, safetensors.
+        revision: A commit, so that the file never changes; a tag or a branch may.
+    """
+
+    repo: str
+    file: str = "model.safetensors"
+    revision: str = "main"
+
+    def __post_init__(self) -> None:
+        """Refuse files that may hold more than tensors. Raises ``PluginError``."""
+        if not self.file.endswith(".safetensors"):
+            raise PluginError(
+                f"expected a .safetensors file in the repository {self.repo}, got {self.file}; "
+                "files of other kinds may run code when they are loaded."
+            )
+
+    def __str__(self) -> str:
+        """Return what ``--weights`` takes."""
+        return f"hf://{self.repo}/{self.file}@{self.revision}"
+
+
+@dataclass(frozen=True, slots=True)
 class PretrainedWeights:
-    """Weights that a backbone is published with.
+    """Weights that a backbone is published with: a file, a URL or a Hugging Face repository.
 
     Attributes:
         name: What ``--weights`` calls them, ``imagenet`` by convention.
-        path: Returns where the file lies or would lie once downloaded. Imports no framework.
-        url: Where it comes from; None for weights that ship with the plugin.
+        path: Returns where the file lies, as it ships with the plugin, or where it is put once
+            downloaded from ``url``. Imports no framework. None: in the cache, by ``sha256``.
+        url: Where it comes from; needs ``path`` or ``sha256``.
         licence: Licence of the weights.
+        sha256: Hexadecimal, of the file at ``url``; of all 64 digits the first are enough.
+        md5: Likewise, for a file that was published with nothing better.
+        hub: Where it comes from otherwise.
     """
 
     name: str
-    path: Callable[[], Path]
+    path: Callable[[], Path] | None = None
     url: str | None = None
     licence: str = "unknown"
+    sha256: str | None = None
+    md5: str | None = None
+    hub: HubFile | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse weights that are nowhere. Raises ``PluginError``."""
+        if self.path is None and self.hub is None and not (self.url and self.sha256):
+            raise PluginError(
+                f"expected weights {self.name} with a path, a url and its sha256, or a hub file, "
+                "got none of them."
+            )
+
+    @property
+    def source(self) -> str | None:
+        """Where the file is downloaded from; None when it ships with the plugin."""
+        return str(self.hub) if self.hub else self.url
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +114,14 @@ class Backbone:
     Attributes:
         name: Unique within its backend, as its framework spells it.
         backend: Name of the backend that runs it.
-        load: ``load(weights)`` returns the framework's network *with* whatever classifier it has;
-            ``weights`` is the path of a weights file, or None for random ones (drawn from the
-            framework's global generator, which the backend seeds). Raises ``WeightsError``.
+        load: ``load(weights)`` returns the framework's network *with* whatever classifier it has,
+            or, where its layers cannot be found, its stages; ``weights`` is the path of a weights
+            file, or None for random ones (drawn from the framework's global generator, which the
+            backend seeds). Stages are a mapping of names to modules (PyTorch) or layers and models
+            (Keras) in execution order, *without* a classifier: the first takes normalised images,
+            each other the one tensor that the stage before it returns, and the last returns a
+            spatial map or a vector. Each is one layer, with a cut after it. Raises
+            ``WeightsError``.
         input_size: Side of the square input in pixels that the weights were trained for.
         min_size: Smallest side that the network accepts.
         fixed_size: The network takes ``input_size`` only.
@@ -81,6 +135,7 @@ class Backbone:
         licence: Licence of the architecture's code.
         recommended: Searched when the user names no backbone.
         small_images: Meant for images of at most 64 pixels a side.
+        packages: Distributions, beside the backend's, whose versions its numbers depend on.
         facts: Whatever else is worth printing (``imagenet_accuracy``, ``gflops``, ...).
     """
 
@@ -98,6 +153,7 @@ class Backbone:
     licence: str = "unknown"
     recommended: bool = False
     small_images: bool = False
+    packages: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property

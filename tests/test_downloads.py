@@ -1,11 +1,10 @@
-"""How far a download is, told by the file that grows."""
+"""Weights from a URL: how far they are, checked before they are kept, given up in time."""
 
 from __future__ import annotations
 
-import http.server
-import threading
+import hashlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,101 +12,142 @@ from automl_tl import downloads
 from automl_tl.errors import WeightsError
 from automl_tl.networks import weights_file
 from automl_tl.specs import Backbone, PretrainedWeights
+from tests.webserver import WebServer, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SIZE = 300_000
+CONTENT = bytes(range(256)) * 1500
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
 Heard = list[tuple[str, int, int, str]]
 
 
-class Server(http.server.BaseHTTPRequestHandler):
-    """Tells a size and gives nothing."""
-
-    def do_HEAD(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(SIZE))
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None: ...
-
-
 @pytest.fixture
-def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/net.pth"
-        server.shutdown()
+    monkeypatch.setattr(downloads, "EVERY", 0.02)
+    with serving() as server:
+        server.files["/net.pth"] = CONTENT
+        yield server
 
 
-class Host:
-    """Downloads as the frameworks do: beside the file, in pieces, renamed at the end."""
-
-    def __init__(self, path: Path, fails: bool = False) -> None:
-        self._path, self._fails = path, fails
-
-    def download(self, key: str) -> Path:
-        aside = self._path.with_name(f"{self._path.name}.1f2e.partial")
-        for piece in range(3):
-            with aside.open("ab") as file:
-                file.write(bytes(SIZE // 3))
-            time.sleep(0.1)
-            if self._fails and piece:
-                aside.unlink()
-                raise WeightsError("no route to host")
-        return aside.replace(self._path)
-
-    def close(self) -> None: ...
-
-
-def net(path: Path, url: str | None) -> Backbone:
-    weights = PretrainedWeights("imagenet", lambda: path, url)
+def net(weights: PretrainedWeights | None) -> Backbone:
     return Backbone("net", "torch", lambda _: None, 32, 10, pretrained=weights)
 
 
-@pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
-    monkeypatch.setattr(downloads, "EVERY", 0.02)
-    return []
+def at(path: Path, url: str, sha256: str | None = SHA256) -> PretrainedWeights:
+    return PretrainedWeights("imagenet", lambda: path, url, sha256=sha256)
 
 
-def fetch(backbone: Backbone, path: Path, heard: Heard, fails: bool = False) -> str:
+def fetch(
+    weights: PretrainedWeights | None,
+    heard: Heard | None = None,
+    until: float = float("inf"),
+    setting: str | None = None,
+) -> str:
+    def stage(what: str, done: int, total: int, unit: str = "images") -> None:
+        if heard is not None:
+            heard.append((what, done, total, unit))
+
+    return weights_file(net(weights), setting, until, stage)
+
+
+def test_bytes_are_told_with_the_servers_size(tmp_path: Path, server: WebServer) -> None:
+    path, heard = tmp_path / "folder" / "net.pth", Heard()
+    server.halfway.clear()
+
     def stage(what: str, done: int, total: int, unit: str = "images") -> None:
         heard.append((what, done, total, unit))
+        if done == len(CONTENT) // 2:
+            server.halfway.set()
 
-    host: Any = Host(path, fails)
-    return weights_file(backbone, None, lambda _: host, stage=stage)
-
-
-def test_bytes_are_told_with_the_servers_size(tmp_path: Path, url: str, heard: Heard) -> None:
-    path = tmp_path / "net.pth"
-    (tmp_path / "net.pth.old").write_bytes(bytes(7))  # left by an earlier attempt
-    assert fetch(net(path, url), path, heard) == str(path)
+    weights = at(path, f"{server.url}/net.pth")
+    assert weights_file(net(weights), None, stage=stage) == str(path)
+    assert path.read_bytes() == CONTENT
+    assert [file.name for file in path.parent.iterdir()] == ["net.pth"]
     assert {(what, unit) for what, _, _, unit in heard} == {("downloading net.pth", "bytes")}
-    measured = [(done, total) for _, done, total, _ in heard[:-1] if total]
-    assert {total for _, total in measured} == {SIZE}
-    grown = [done for done, _ in measured]
-    assert grown == sorted(grown) and {SIZE // 3, 2 * SIZE // 3} <= set(grown)
+    measured = [done for _, done, total, _ in heard[:-1] if total == len(CONTENT)]
+    assert measured == sorted(measured) and len(CONTENT) // 2 in measured
     assert heard[-1][1:3] == (1, 1)
     heard.clear()
-    fetch(net(path, url), path, heard)
-    assert heard == []
+    fetch(weights, heard)
+    assert heard == [] and server.asked == [("GET", "/net.pth")]
 
 
-def test_without_a_size_there_is_no_total(tmp_path: Path, heard: Heard) -> None:
-    path = tmp_path / "net.pth"
-    fetch(net(path, "http://127.0.0.1:9/net.pth"), path, heard)
-    assert {total for _, _, total, _ in heard[:-1]} == {0}
-    assert max(done for _, done, _, _ in heard) >= SIZE // 3
+@pytest.mark.parametrize("digits", [64, 8])
+def test_a_wrong_hash_is_one_sentence_and_keeps_nothing(
+    tmp_path: Path, server: WebServer, digits: int
+) -> None:
+    path, other = tmp_path / "net.pth", "0" * digits
+    with pytest.raises(WeightsError) as caught:
+        fetch(at(path, f"{server.url}/net.pth", other))
+    assert str(caught.value) == (
+        f"torch/net: the weights file net.pth is not in {tmp_path} and cannot be downloaded "
+        f"(expected a file with SHA256 {other}, got one with {SHA256[:digits]}, which is not "
+        "kept): put it there, or use --weights torch/net=PATH or =none."
+    )
+    assert list(tmp_path.iterdir()) == []
+    assert fetch(at(path, f"{server.url}/net.pth", SHA256[:digits])) == str(path)
 
 
-def test_a_download_that_fails_ends_its_bar(tmp_path: Path, url: str, heard: Heard) -> None:
-    path = tmp_path / "net.pth"
-    with pytest.raises(WeightsError, match="no route to host"):
-        fetch(net(path, url), path, heard, fails=True)
+def test_an_old_kind_of_hash_is_checked_too(tmp_path: Path, server: WebServer) -> None:
+    path, url = tmp_path / "net.h5", f"{server.url}/net.pth"
+    with pytest.raises(WeightsError, match="expected a file with MD5 00"):
+        fetch(PretrainedWeights("imagenet", lambda: path, url, md5="0" * 32))
+    md5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+    assert fetch(PretrainedWeights("imagenet", lambda: path, url, md5=md5)) == str(path)
+
+
+def test_what_does_not_arrive_whole_is_not_kept(tmp_path: Path, server: WebServer) -> None:
+    path, heard = tmp_path / "net.pth", Heard()
+    server.short = 7
+    with pytest.raises(WeightsError, match="it ended after 383993 of 384000 bytes"):
+        fetch(at(path, f"{server.url}/net.pth", None), heard)
+    with pytest.raises(WeightsError, match=r"torch/net: .*cannot be downloaded \(HTTP Error 404"):
+        fetch(at(path, f"{server.url}/absent.pth"), heard)
+    with pytest.raises(WeightsError, match="Connection refused"):
+        fetch(at(path, "http://127.0.0.1:9/net.pth"), heard)
+    assert list(tmp_path.iterdir()) == []
     assert heard[-1] == ("downloading net.pth", 1, 1, "bytes")
     count = len(heard)
     time.sleep(0.1)
     assert len(heard) == count
+
+
+def test_a_download_is_given_up_when_the_time_is_up(tmp_path: Path, server: WebServer) -> None:
+    path = tmp_path / "net.pth"
+    server.halfway.clear()
+    started = time.monotonic()
+    with pytest.raises(WeightsError, match="in half of the time: give more with --time"):
+        fetch(at(path, f"{server.url}/net.pth"), until=started + 0.4)
+    assert 0.3 < time.monotonic() - started < 3
+    server.halfway.set()
+    deadline = time.monotonic() + 5
+    while list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(WeightsError, match="in half of the time"):
+        fetch(at(path, f"{server.url}/net.pth"), until=started)
+
+
+def test_a_url_without_a_path_goes_to_the_cache(
+    tmp_path: Path, server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOML_TL_CACHE", str(tmp_path))
+    url = f"{server.url}/net.pth"
+    expected = tmp_path / "downloads" / f"{SHA256[:16]}-net.pth"
+    assert fetch(PretrainedWeights("imagenet", url=url, sha256=SHA256)) == str(expected)
+    assert expected.read_bytes() == CONTENT
+    typed = f"{url}#sha256={SHA256.upper()}"
+    assert fetch(None, setting=typed) == str(expected)
+    assert server.asked == [("GET", "/net.pth")]
+    with pytest.raises(WeightsError, match="--weights torch/net: expected an address that ends in"):
+        fetch(None, setting=url)
+    with pytest.raises(WeightsError, match=f"SHA256 {'1' * 64}, got one with {SHA256}"):
+        fetch(None, setting=f"{url}#sha256={'1' * 64}")
+
+
+def test_a_file_that_should_have_come_with_its_plugin_is_missed(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"net\.pth is not in .*have come with its plugin"):
+        fetch(PretrainedWeights("imagenet", lambda: tmp_path / "net.pth"))

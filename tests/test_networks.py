@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from automl_tl.errors import WeightsError
 from automl_tl.networks import choose_backbones
 
 if TYPE_CHECKING:
@@ -13,32 +12,24 @@ if TYPE_CHECKING:
     import pytest
 
 
-class Offline:
-    """A backend that reaches nothing."""
-
-    def close(self) -> None:
-        pass
-
-    def download(self, backbone: str, *_: Any, **__: Any) -> Path:
-        raise WeightsError(f"{backbone}: cannot be downloaded.")
-
-
 def choose(*patterns: str) -> tuple[list[str], list[str]]:
     said: list[str] = []
-    host: Any = Offline()
-    return list(choose_backbones(patterns, {}, False, lambda _: host, said.append)), said
+    return list(choose_backbones(patterns, {}, False, said.append)), said
 
 
 def test_a_few_missing_backbones_are_named_one_by_one_and_many_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing can be reached
     chosen, said = choose("torch/tiny", "torch/squeezenet*")
     assert chosen == ["torch/tiny"]
-    assert said == [
-        f"torch/squeezenet{version}: cannot be downloaded. The search goes on without it."
-        for version in ("1_0", "1_1")
-    ]
+    for sentence, version in zip(said, ("1_0", "1_1"), strict=True):
+        assert sentence.startswith(
+            f"torch/squeezenet{version}: the weights file squeezenet{version}"
+        )
+        assert f"is not in {tmp_path / 'hub' / 'checkpoints'}" in sentence
+        assert f"use --weights torch/squeezenet{version}=PATH or =none. The search" in sentence
     chosen, (said_at_once,) = choose("torch/tiny", "torch/resnet*")
     assert chosen == ["torch/tiny"]
     assert said_at_once.startswith("5 of the backbones are left out, because their weights are not")

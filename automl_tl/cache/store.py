@@ -6,6 +6,7 @@ ROOT/KIND/ab/abcd.../data.npy    the array, memory-mapped by its readers
 ROOT/KIND/abcd....json           small facts
 ROOT/partial/abcd.../            being filled; renamed into place when complete
 ROOT/locks/abcd....lock          held while filling; the kernel frees it when its owner dies
+ROOT/downloads/                  weights files, which nothing can compute again
 ```
 """
 
@@ -31,6 +32,7 @@ from automl_tl.units import format_bytes, parse_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+DOWNLOADS = "downloads"
 MAX_BYTES = 50 * 1024**3
 _LAYOUT = 1
 
@@ -262,10 +264,10 @@ class Store:
         return evicted
 
     def clear(self) -> int:
-        """Delete everything but the locks; returns the bytes freed."""
+        """Delete everything but locks and downloads; returns the bytes freed."""
         freed = sum(int(entry.meta["bytes"]) for entry in self.entries())
         for folder in self.root.iterdir():
-            if folder.name != "locks":
+            if folder.name not in ("locks", DOWNLOADS):
                 shutil.rmtree(folder, ignore_errors=True)
         return freed
 

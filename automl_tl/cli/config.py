@@ -132,7 +132,7 @@ def from_flags(
     """
     return SearchOptions(
         backbone=tuple(backbone),
-        weights=dict(_pair("--weights", "KEY=none|PATH", text) for text in weights),
+        weights=dict(_pair("--weights", "KEY=none|PATH|URL", text) for text in weights),
         set=dict(parse_setting(text) for text in set_),
         log=tuple(log),
         time=None if time is None else _duration(time),

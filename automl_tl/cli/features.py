@@ -34,7 +34,7 @@ def features(
         typer.Option(metavar="NAME", help="Name or index of the layer [default: the last one]"),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="KEY=none|PATH", help="Start from other weights.")
+        str | None, typer.Option(metavar="KEY=none|PATH|URL", help="Start from other weights.")
     ] = None,
     pooling: Annotated[
         str, typer.Option(metavar="NAME", help="Of a spatial map: none, avg or max.")

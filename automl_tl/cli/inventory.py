@@ -58,7 +58,7 @@ def backbones(
                 "weights": published.name if published else None,
                 "weights_state": state,
                 "weights_path": None if path is None else str(path),
-                "weights_url": published.url if published else None,
+                "weights_url": published.source if published else None,
                 "licence": backbone.licence,
                 "weights_licence": published.licence if published else None,
                 "facts": dict(backbone.facts),

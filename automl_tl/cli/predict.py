@@ -48,7 +48,9 @@ def predict(
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV: path,rank,class,...")] = False,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="Weights of a pretrained network and its classifier."),
+        typer.Option(
+            metavar="PATH|URL", help="Weights of a pretrained network and its classifier."
+        ),
     ] = None,
     plugin: Plugin = None,
 ) -> int:

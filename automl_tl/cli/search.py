@@ -70,7 +70,7 @@ def search(
     ] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=none|PATH", help="Start a backbone from other weights."),
+        typer.Option(metavar="KEY=none|PATH|URL", help="Start a backbone from other weights."),
     ] = None,
     set_: Annotated[
         list[str] | None,

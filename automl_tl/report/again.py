@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from automl_tl.errors import AutoMLError
 from automl_tl.identify import identify
-from automl_tl.networks import network_spec, package_version
-from automl_tl.plugins import get_plugins
+from automl_tl.networks import network_spec
+from automl_tl.plugins import get_plugins, package_version
+from automl_tl.weights import location
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,7 +114,7 @@ def _published(key: str, file: str) -> bool:
     """Whether these are the weights that a backbone starts from anyway, on any machine."""
     backbone = get_plugins().backbones.get(key)
     published = backbone.pretrained if backbone else None
-    return published is not None and file == str(published.path())
+    return published is not None and file == str(location(published))
 
 
 def redacted(text: str) -> str:

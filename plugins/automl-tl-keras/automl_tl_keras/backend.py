@@ -50,12 +50,6 @@ class KerasBackend:
         """List layers and cut points; see ``Backend``."""
         return self._build(network).info
 
-    def download(self, backbone: str) -> Path:
-        """Fetch a backbone's published weights; see ``Backend``."""
-        from automl_tl_keras import weights
-
-        return weights.download(self._backbones(backbone))
-
     def run(
         self,
         network: NetworkSpec,
@@ -86,7 +80,7 @@ class KerasBackend:
 
         extract(self._build(network), source, layer, pooling, out, progress, device)
 
-    def classifier(self, backbone: str, weights: Path | None) -> Model:
+    def classifier(self, backbone: str, weights: Path) -> Model:
         """Build a backbone with its original classifier; see ``Backend``."""
         device = self._started()
         from automl_tl_keras.pretrained import open_classifier

@@ -156,15 +156,18 @@ def _backbone(row: Mapping[str, Any]) -> Backbone:
             "imagenet_accuracy": row["imagenet_accuracy"],
             "gflops": row["gflops"],
             "file": row["features"]["file"],
-            "hashes": {f["file"]: f["hash"] for f in (row["features"], row["classifier"])},
         },
     )
 
 
 def _published(file: Mapping[str, Any]) -> PretrainedWeights:
+    # Keras publishes SHA-256 (64 digits) or MD5 (32), or nothing for the oldest files.
+    checksum = file["hash"] or ""
     return PretrainedWeights(
         name="imagenet",
         path=functools.partial(weights_path, file["file"]),
         url=file["url"],
         licence=WEIGHTS_LICENCE,
+        sha256=checksum if len(checksum) == 64 else None,
+        md5=checksum if len(checksum) == 32 else None,
     )

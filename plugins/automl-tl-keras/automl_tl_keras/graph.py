@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
 from automl_tl.errors import PluginError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from automl_tl.layers import check_stages
 
 
 @dataclass(frozen=True)
@@ -60,16 +59,17 @@ def trace(network: Any, image_size: int, key: str) -> LayerGraph:
     """Trace a network at one image size; its layers become part of the result.
 
     Args:
-        network: Returned by a ``Backbone``'s loader.
+        network: Returned by a ``Backbone``'s loader: a functional model, or stages by name.
         image_size: Side of the square images in pixels.
         key: Of the backbone, for messages.
 
     Raises:
         PluginError: When the network is not a functional Keras model with one input and one
-            output, or does not run at this size.
+            output, does not run at this size, or its stages are none.
     """
-    model = _functional(network, key)
     shape = (image_size, image_size, 3)
+    stages = isinstance(network, Mapping)
+    model = _chain(network, shape, key) if stages else _functional(network, key)
     try:
         twin, recorded = record(model, shape)
     except Exception as error:
@@ -151,6 +151,28 @@ def record(model: keras.Model, shape: tuple[int, ...]) -> tuple[keras.Model, lis
         call_function=call,
     )
     return twin, recorded
+
+
+def _chain(stages: Mapping[str, Any], shape: tuple[int, int, int], key: str) -> keras.Model:
+    """Make a model of stages that are run one after the other."""
+    check_stages(stages, keras.Layer, key)
+    images = value = keras.Input(shape, name="input_layer")
+    for name, stage in stages.items():
+        stage.name = name
+        try:
+            value = stage(value)
+        except Exception as error:
+            raise PluginError(
+                f"{key}: does not run on images of {shape[0]} x {shape[1]} pixels, from stage "
+                f"{name} on ({_first_line(error)}); choose another image size."
+            ) from error
+        if not isinstance(value, keras.KerasTensor) or value.shape[:1] != (None,):
+            got = value.shape if isinstance(value, keras.KerasTensor) else type(value).__name__
+            raise PluginError(
+                f"{key}: expected stage {name} to return one tensor with a row for each image, "
+                f"got {got}; report it to the backbone's author."
+            )
+    return keras.Model(images, value)
 
 
 def _functional(network: Any, key: str) -> keras.Model:

@@ -1,11 +1,8 @@
-"""Weights files: where they lie, how they are fetched, and filling a network from one."""
+"""Weights files: where Keras keeps them, and filling a network from one."""
 
 from __future__ import annotations
 
-import io
 import os
-import socket
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +13,10 @@ if TYPE_CHECKING:
 
     import keras
 
-    from automl_tl.specs import Backbone, PretrainedWeights
     from automl_tl_keras.weights_file import Layers
 
 # VGG's classifier has three layers with weights, more than any other.
 CLASSIFIER_LAYERS = 3
-_DOWNLOAD_TIMEOUT = 30.0
 
 
 def weights_path(file: str) -> Path:
@@ -31,40 +26,6 @@ def weights_path(file: str) -> Path:
     """
     home = os.environ.get("KERAS_HOME") or os.path.join("~", ".keras")
     return Path(home).expanduser() / "models" / file
-
-
-def download(backbone: Backbone, published: PretrainedWeights | None = None) -> Path:
-    """Fetch a backbone's published weights unless they are there.
-
-    Args:
-        backbone: Its facts hold the hashes of its files.
-        published: Which of its weights, ``backbone.pretrained`` by default.
-
-    Returns:
-        Path of the file, verified against the published hash, if any, when it was fetched.
-
-    Raises:
-        WeightsError: When the backbone has none or they cannot be fetched; names the file.
-    """
-    weights = published or backbone.pretrained
-    if weights is None:
-        raise WeightsError(
-            f"{backbone.key}: no published weights; use --weights {backbone.key}=PATH or =none."
-        )
-    path = weights.path()
-    if path.is_file():
-        return path
-    try:
-        if weights.url is None:
-            raise FileNotFoundError("it should have come with its plugin")
-        _fetch(weights.url, path, backbone.facts.get("hashes", {}).get(path.name))
-    except Exception as error:
-        raise WeightsError(
-            f"{backbone.key}: the weights file {path.name} is not in {path.parent} and cannot be "
-            f"downloaded ({_reason(error.__context__ or error)}): put it there, or use --weights "
-            f"{backbone.key}=PATH or =none."
-        ) from error
-    return path
 
 
 def load_into(network: keras.Model, path: Path, key: str) -> None:
@@ -170,28 +131,6 @@ def _join(shapes: Iterable[tuple[int, ...]]) -> str:
     return " and ".join(str(shape) for shape in shapes)
 
 
-def _fetch(url: str, path: Path, file_hash: str | None) -> None:
-    """Download through Keras, which verifies the hash, and rename at the end."""
-    import keras
-
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with redirect_stdout(io.StringIO()):  # a progress bar that nobody asked for
-            keras.utils.get_file(
-                aside.name,
-                url,
-                cache_subdir=str(path.parent),
-                file_hash=file_hash,
-                force_download=True,
-            )
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-        socket.setdefaulttimeout(before)
-
-
 def _reason(error: BaseException) -> str:
-    reason = getattr(error, "reason", None) or str(error).strip() or type(error).__name__
-    return str(reason).splitlines()[0][:200].rstrip(".")
+    reason = str(error).strip() or type(error).__name__
+    return reason.splitlines()[0][:200].rstrip(".")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from automl_tl_torch import compute, weights
+from automl_tl_torch import compute
 from automl_tl_torch import device as devices
 from automl_tl_torch.network import Network, build
 
@@ -42,10 +42,6 @@ class TorchBackend:
         """List layers and cut points; see ``Backend``."""
         return self._build(network).info
 
-    def download(self, backbone: str) -> Path:
-        """Fetch a backbone's published weights; see ``Backend``."""
-        return weights.download(self._backbones(backbone))
-
     def run(
         self,
         network: NetworkSpec,
@@ -72,7 +68,7 @@ class TorchBackend:
 
         extract(self._build(network), source, layer, pooling, out, progress)
 
-    def classifier(self, backbone: str, weights: Path | None) -> Model:
+    def classifier(self, backbone: str, weights: Path) -> Model:
         """Build a backbone with its original classifier; see ``Backend``."""
         from automl_tl_torch.pretrained import open_classifier
 

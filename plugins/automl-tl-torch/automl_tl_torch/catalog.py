@@ -88,6 +88,7 @@ def _backbone(row: Mapping[str, Any]) -> Backbone:
             path=functools.partial(checkpoint_path, file),
             url=url,
             licence=row["weights_licence"] or WEIGHTS_LICENCE,
+            sha256=file.rpartition("-")[2].partition(".")[0],
         ),
         licence=CODE_LICENCE,
         recommended=name in RECOMMENDED,

@@ -72,13 +72,19 @@ def _features(
 ) -> fx.Node:
     """Return the one value that enters the classifier."""
     classifier = last_child(network)
-    for node in graph.nodes:
-        name = names.get(node, "")
-        if node.op.startswith("call_") and f"{name}.".startswith(f"{classifier}."):
-            inputs: list[fx.Node] = [n for n in node.all_input_nodes if n.op != "get_attr"]
-            if len(inputs) == 1 and inputs[0].op.startswith("call_"):
-                return inputs[0]
-            break
+    inside = {
+        node
+        for node in graph.nodes
+        if node.op.startswith("call_") and f"{names[node]}.".startswith(f"{classifier}.")
+    }
+    entering = {
+        value
+        for node in inside
+        for value in node.all_input_nodes
+        if value not in inside and value.op != "get_attr"
+    }
+    if len(entering) == 1 and (features := next(iter(entering))).op.startswith("call_"):
+        return features
     raise PluginError(
         f"{key}: expected a network whose last child with parameters is its classifier and takes "
         f"one tensor, found {classifier or 'no such child'}; report it to the backbone's author."

@@ -1,10 +1,11 @@
-"""One built and traced backbone on a device."""
+"""One built backbone on a device."""
 
 from __future__ import annotations
 
 import copy
 import functools
 import importlib.metadata
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ from automl_tl.types import NetworkInfo
 from automl_tl_torch import graph as graphs
 from automl_tl_torch.device import memory_format
 from automl_tl_torch.fold import fold, fold_live
+from automl_tl_torch.trace import chain, trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +49,7 @@ class Normalize(nn.Module):
 
 
 class Network:
-    """One built, traced backbone on a device. Make it with ``build``.
+    """One built backbone on a device. Make it with ``build``.
 
     Attributes:
         spec: What was built.
@@ -181,18 +183,20 @@ class Network:
 
 
 def build(spec: NetworkSpec, backbone: Backbone, device: torch.device) -> Network:
-    """Build a backbone and trace it.
+    """Build a backbone and the graph of its layers: traced, or of its stages.
 
     Random weights are drawn from ``spec.seed``; the caller's random numbers are not disturbed.
 
     Raises:
         UsageError: When the backbone does not accept the image size.
         WeightsError: When the weights cannot be loaded.
-        PluginError: When the loader fails otherwise or the network cannot be traced.
+        PluginError: When the loader fails otherwise, the network cannot be traced, or its stages
+            are none.
     """
     _check_size(spec.image_size, backbone)
     network = load(backbone.load, backbone.key, spec.weights, spec.seed)
-    graph = graphs.trace(network, backbone.key)
+    make = chain if isinstance(network, Mapping) else trace
+    graph = make(network, backbone.key)
     module = graph.module.to(device)
     module.to(memory_format=memory_format(device))
     result = Network(spec, backbone, graph, module, device)
@@ -200,9 +204,7 @@ def build(spec: NetworkSpec, backbone: Backbone, device: torch.device) -> Networ
     return result
 
 
-def load(
-    loader: Callable[[Path | None], Any], key: str, weights: Path | None, seed: int
-) -> nn.Module:
+def load(loader: Callable[[Path | None], Any], key: str, weights: Path | None, seed: int) -> Any:
     """Call a backbone's loader; what is random comes from ``seed``.
 
     Raises:
@@ -212,7 +214,7 @@ def load(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         try:
-            network: nn.Module = loader(weights)
+            return loader(weights)
         except AutoMLError:
             raise
         except Exception as error:
@@ -220,7 +222,6 @@ def load(
                 f"{key}: its loader fails with {type(error).__name__}: {error}; report it to the "
                 "backbone's author."
             ) from error
-    return network
 
 
 def version() -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from torch import nn
 
-from automl_tl_torch import weights
+from automl_tl.errors import WeightsError
 from automl_tl_torch.model import TorchModel
 from automl_tl_torch.network import Normalize, load
 
@@ -19,22 +19,24 @@ if TYPE_CHECKING:
     from automl_tl.specs import Backbone
 
 
-def open_classifier(backbone: Backbone, path: Path | None, device: torch.device) -> TorchModel:
+def open_classifier(backbone: Backbone, path: Path, device: torch.device) -> TorchModel:
     """Build a backbone with its original classifier; see ``Backend.classifier``.
 
     Args:
         backbone: The backbone.
-        path: A weights file, None for the published one, which is fetched when it is missing.
+        path: A weights file.
         device: Where it runs.
 
     Raises:
-        WeightsError: When the weights cannot be fetched or loaded.
+        WeightsError: When the weights cannot be loaded, or there is no such classifier.
         PluginError: When the loader fails otherwise.
     """
-    if path is None:
-        published = backbone.classifier or backbone.pretrained
-        path = weights.download(dataclasses.replace(backbone, pretrained=published))
     network = load(backbone.load_classifier or backbone.load, backbone.key, path, seed=0)
+    if isinstance(network, Mapping):
+        raise WeightsError(
+            f"{backbone.key}: expected a network with its original classifier, got stages, which "
+            "have none; train one on your images with `automl-tl search`."
+        )
     program = nn.Sequential(Normalize(backbone.preprocess), network)
     program.eval().requires_grad_(False).to(device)
     return TorchModel(program, backbone.input_size, device, set())

@@ -1,11 +1,10 @@
-"""Weights files: where they lie, how they are fetched, and loading them without unpickling."""
+"""Weights files: where torch.hub keeps them, and loading them without unpickling."""
 
 from __future__ import annotations
 
 import os
 import pickle
 import re
-import socket
 import warnings
 from collections import OrderedDict
 from pathlib import Path
@@ -18,12 +17,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from automl_tl.specs import Backbone
-
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
-_DOWNLOAD_TIMEOUT = 30.0
 
 
 def checkpoint_path(file: str) -> Path:
@@ -34,36 +30,6 @@ def checkpoint_path(file: str) -> Path:
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))
     return Path(home).expanduser() / "hub" / "checkpoints" / file
-
-
-def download(backbone: Backbone) -> Path:
-    """Fetch a backbone's published weights unless they are there.
-
-    Returns:
-        Path of the file, verified against the hash in its name when it was fetched.
-
-    Raises:
-        WeightsError: When the backbone has none or they cannot be fetched; names the file.
-    """
-    weights = backbone.pretrained
-    if weights is None:
-        raise WeightsError(
-            f"{backbone.key}: no published weights; use --weights {backbone.key}=PATH or =none."
-        )
-    path = weights.path()
-    if path.is_file():
-        return path
-    try:
-        if weights.url is None:
-            raise FileNotFoundError("it should have come with its plugin")
-        _fetch(weights.url, path)
-    except Exception as error:
-        raise WeightsError(
-            f"{backbone.key}: the weights file {path.name} is not in {path.parent} and cannot be "
-            f"downloaded ({_reason(error)}): put it there, or use --weights {backbone.key}=PATH "
-            "or =none."
-        ) from error
-    return path
 
 
 def load_into(network: nn.Module, path: Path, key: str, classifier: bool = False) -> None:
@@ -203,26 +169,6 @@ def _spare_prefixes(network: nn.Module) -> tuple[str, ...]:
     return (f"{last_child(network)}.", *_AUXILIARY)
 
 
-def _fetch(url: str, path: Path) -> None:
-    """Download through torch.hub, which verifies the hash and renames at the end."""
-    import torch
-
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT)
-    try:
-        torch.hub.load_state_dict_from_url(
-            url,
-            model_dir=str(path.parent),
-            map_location="cpu",
-            progress=False,
-            check_hash=True,
-            file_name=path.name,
-            weights_only=True,
-        )
-    finally:
-        socket.setdefaulttimeout(before)
-
-
 def _reason(error: BaseException) -> str:
-    reason = getattr(error, "reason", None) or str(error).strip() or type(error).__name__
-    return str(reason).splitlines()[0][:200].rstrip(".")
+    reason = str(error).strip() or type(error).__name__
+    return reason.splitlines()[0][:200].rstrip(".")

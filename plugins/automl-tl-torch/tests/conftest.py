@@ -185,11 +185,19 @@ def recorder() -> type[Recorder]:
 
 @pytest.fixture
 def workshop(tmp_path: Path) -> Callable[..., Workshop]:
-    """Make a workshop: ``workshop()`` is on ``torch/tiny``, ``workshop(NAME, SIZE)`` on others."""
+    """Make a workshop: ``workshop()`` is on ``torch/tiny``, ``workshop(NAME, SIZE)`` on others.
 
-    def make(name: str = "tiny", image_size: int = 24, images: int = 36) -> Workshop:
-        backbone = tiny_backbone() if name == "tiny" else torchvision_backbone(name, image_size)
-        folder = tmp_path / f"{name}-{image_size}-{images}"
+    A backbone may stand in place of a name.
+    """
+
+    def make(name: str | Backbone = "tiny", image_size: int = 24, images: int = 36) -> Workshop:
+        if isinstance(name, Backbone):
+            backbone = name
+        elif name == "tiny":
+            backbone = tiny_backbone()
+        else:
+            backbone = torchvision_backbone(name, image_size)
+        folder = tmp_path / f"{backbone.name}-{image_size}-{images}"
         folder.mkdir()
         return Workshop(folder, backbone, image_size, images)
 

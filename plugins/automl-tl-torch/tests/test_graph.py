@@ -14,6 +14,7 @@ from automl_tl.types import NetworkSpec
 from automl_tl_torch import graph as graphs
 from automl_tl_torch.catalog import torchvision_backbones
 from automl_tl_torch.network import Network, build
+from automl_tl_torch.trace import trace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +95,7 @@ def test_every_model_has_cuts_and_the_published_cost(name: str) -> None:
     # RegNet's builder computes with tensors, which the meta device does not.
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
         original = backbone.load(None)
-    graph = graphs.trace(original, backbone.key)
+    graph = trace(original, backbone.key)
     layers, cuts = graphs.describe(graph, backbone.input_size, backbone.key)
     assert len({layer.name for layer in layers}) == len(layers)
     assert cuts[0].shape == (backbone.input_size, backbone.input_size, 3)

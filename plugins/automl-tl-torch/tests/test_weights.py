@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import urllib.error
-import urllib.request
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -216,49 +214,6 @@ def test_the_cache_is_where_torch_hub_keeps_it(
     assert weights.checkpoint_path("x.pth") == expected
 
 
-def test_a_download_that_fails_names_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise urllib.error.URLError("no route to host")
-
-    monkeypatch.setattr("torch.hub.urlopen", refuse)
-    with pytest.raises(WeightsError) as caught:
-        weights.download(CATALOG["resnet50"])
-    folder = tmp_path / "hub" / "checkpoints"
-    assert str(caught.value) == (
-        f"torch/resnet50: the weights file resnet50-11ad3fa6.pth is not in {folder} and cannot "
-        "be downloaded (no route to host): put it there, or use --weights torch/resnet50=PATH or "
-        "=none."
-    )
-
-
-def test_a_download_goes_through_torch_hub_and_is_verified(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
-    served = tmp_path / "served.pth"
-    torch.save(squeezenet().state_dict(), served)
-    monkeypatch.setattr(
-        "torch.hub.urlopen", lambda request: urllib.request.urlopen(served.as_uri())
-    )
-    with pytest.raises(WeightsError, match="invalid hash value"):
-        weights.download(CATALOG["squeezenet1_1"])
-    assert not list((tmp_path / "home").rglob("*.*"))
-
-
-def test_a_file_that_is_there_is_not_fetched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    path = weights.checkpoint_path("squeezenet1_1-b8a52dc0.pth")
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"present")
-    assert weights.download(CATALOG["squeezenet1_1"]) == path
-
-
 @pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet1_0"])
 def test_published_weights_load_and_give_finite_features(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -267,7 +222,9 @@ def test_published_weights_load_and_give_finite_features(
     if not home.is_dir():
         pytest.skip(f"no shared weights at {home}")
     monkeypatch.setenv("TORCH_HOME", str(home))
-    path = weights.download(CATALOG[name])
+    published = CATALOG[name].pretrained
+    assert published is not None and published.path is not None
+    path = published.path()
     loaded = load(path, name).eval()
     expected = models.get_model(name, weights="DEFAULT").eval()
     assert_same(loaded, expected)

@@ -184,15 +184,21 @@ def recorder() -> type[Recorder]:
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Workshop]:
     """Get a workshop: ``workshop()`` is on ``keras/tiny``, ``workshop(NAME, SIZE)`` on others.
 
-    A workshop serves all tests that ask for the same, with all that was compiled for it.
+    A workshop serves all tests that ask for the same, with all that was compiled for it. A
+    backbone may stand in place of a name.
     """
     made: dict[tuple[str, int, int], Workshop] = {}
 
-    def make(name: str = "tiny", image_size: int = 24, images: int = 36) -> Workshop:
-        key = name, image_size, images
+    def make(name: str | Backbone = "tiny", image_size: int = 24, images: int = 36) -> Workshop:
+        key = name.name if isinstance(name, Backbone) else name, image_size, images
         if key not in made:
-            backbone = tiny_backbone() if name == "tiny" else keras_backbone(name, image_size)
-            folder = tmp_path_factory.mktemp(f"{name}-{image_size}-{images}")
+            if isinstance(name, Backbone):
+                backbone = name
+            elif name == "tiny":
+                backbone = tiny_backbone()
+            else:
+                backbone = keras_backbone(name, image_size)
+            folder = tmp_path_factory.mktemp(f"{backbone.name}-{image_size}-{images}")
             made[key] = Workshop(folder, backbone, image_size, images)
         return made[key]
 

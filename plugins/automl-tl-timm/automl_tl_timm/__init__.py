@@ -1,0 +1,1 @@
+"""The classification models of timm as backbones for automl-tl."""
