@@ -47,6 +47,61 @@ def watched(weights: PretrainedWeights, stage: Stage) -> Iterator[None]:
         stage(what, 1, 1, "bytes")
 
 
+@contextmanager
+def growing(folder: Path, name: str, total: int, stage: Stage) -> Iterator[None]:
+    """Tell how many bytes a folder has grown by, while the context downloads something into it.
+
+    Args:
+        folder: Where it is written, at most two folders deeper; need not exist.
+        name: What is downloaded.
+        total: How many bytes, about; from then on it is being prepared, which has no measure.
+        stage: Told in another thread. Of a folder that does not grow, nothing.
+    """
+    over = threading.Event()
+    before = _size(folder)
+    what = (f"downloading {name}", f"preparing {name}")
+    told: set[str] = set()
+
+    def watch() -> None:
+        while not over.wait(EVERY):
+            grown = _size(folder) - before
+            if grown >= total:
+                finish(what[0])
+                told.add(what[1])
+                stage(what[1], 0, 0, "bytes")
+            elif grown > 0 and what[1] not in told:
+                told.add(what[0])
+                stage(what[0], grown, total, "bytes")
+
+    def finish(part: str) -> None:
+        if part in told:
+            told.discard(part)
+            stage(part, 1, 1, "bytes")
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(2 * EVERY)
+        for part in what:
+            finish(part)
+
+
+def _size(folder: Path, depth: int = 2) -> int:
+    """Return what the files in a folder add up to; deeper ones are what was unpacked."""
+    total = 0
+    with suppress(OSError):
+        for entry in folder.iterdir():
+            with suppress(OSError):
+                if entry.is_file():
+                    total += entry.stat().st_size
+                elif depth:
+                    total += _size(entry, depth - 1)
+    return total
+
+
 def _watch(
     path: Path,
     before: Set[Path],
