@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import urllib.request
 from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Set
-    from pathlib import Path
 
     from automl_tl.specs import PretrainedWeights
     from automl_tl.stages import Stage
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 EVERY = 0.25
 """Seconds between two looks."""
 _TIMEOUT = 10.0
+_FEW = 100
 
 
 @contextmanager
@@ -52,7 +55,7 @@ def growing(folder: Path, name: str, total: int, stage: Stage) -> Iterator[None]
     """Tell how many bytes a folder has grown by, while the context downloads something into it.
 
     Args:
-        folder: Where it is written, at most two folders deeper; need not exist.
+        folder: Where it is written, at most three folders deeper; need not exist.
         name: What is downloaded.
         total: How many bytes, about; from then on it is being prepared, which has no measure.
         stage: Told in another thread. Of a folder that does not grow, nothing.
@@ -69,7 +72,8 @@ def growing(folder: Path, name: str, total: int, stage: Stage) -> Iterator[None]
                 finish(what[0])
                 told.add(what[1])
                 stage(what[1], 0, 0, "bytes")
-            elif grown > 0 and what[1] not in told:
+                return
+            if grown > 0:
                 told.add(what[0])
                 stage(what[0], grown, total, "bytes")
 
@@ -89,16 +93,15 @@ def growing(folder: Path, name: str, total: int, stage: Stage) -> Iterator[None]
             finish(part)
 
 
-def _size(folder: Path, depth: int = 2) -> int:
-    """Return what the files in a folder add up to; deeper ones are what was unpacked."""
+def _size(folder: Path, depth: int = 3) -> int:
+    """Return what the files in a folder add up to, of a hundred in each: downloads are few."""
     total = 0
-    with suppress(OSError):
-        for entry in folder.iterdir():
-            with suppress(OSError):
-                if entry.is_file():
-                    total += entry.stat().st_size
-                elif depth:
-                    total += _size(entry, depth - 1)
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in islice(entries, _FEW):
+            if entry.is_file():
+                total += entry.stat().st_size
+            elif depth and entry.is_dir():
+                total += _size(Path(entry.path), depth - 1)
     return total
 
 

@@ -19,8 +19,9 @@ _TIMEOUT = 30.0
 def fetch(url: str, path: Path) -> None:
     """Download a file to ``path``, over ``<name>.partial`` beside it.
 
-    A connection that breaks is taken up where it broke, if the server says by a strong ETag that
-    the file is still the same; otherwise, and after a process that was killed, it begins anew.
+    A connection that breaks is made again, twice, and goes on where it broke if the server says by
+    a strong ETag that the file is still the same. Otherwise, and after a process that was killed,
+    everything begins anew.
     Only one process at a time may fetch to a path.
 
     Args:
@@ -37,6 +38,12 @@ def fetch(url: str, path: Path) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def reason(error: OSError) -> str:
+    """Return why a download failed, in a few words."""
+    inner = getattr(error, "reason", error)
+    return str(getattr(inner, "strerror", None) or inner)
 
 
 def _receive(url: str, file: IO[bytes]) -> None:
@@ -60,7 +67,7 @@ def _receive(url: str, file: IO[bytes]) -> None:
             failure = OSError(f"{type(error).__name__}: {error}")
         except OSError as error:
             failure = error
-        if attempt == _ATTEMPTS - 1:
+        if attempt == _ATTEMPTS - 1 or not file.tell():
             raise failure
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from automl_tl.data import archive, sources
-from automl_tl.data.fetch import fetch
+from automl_tl.data.fetch import fetch, reason
 from automl_tl.errors import DataError
 from automl_tl.files import write_text
 from automl_tl.specs import dataset_folder
@@ -108,10 +108,9 @@ def _download(remote: RemoteArchive, file: Path) -> None:
     try:
         fetch(remote.url, file)
     except OSError as error:
-        reason = getattr(error, "reason", None) or error.strerror or error
         raise DataError(
-            f"{remote.name} cannot be downloaded from {remote.url} ({reason}): put {file.name} "
-            f"into {file.parent}, or pass a local folder of the images as DATA."
+            f"{remote.name} cannot be downloaded from {remote.url} ({reason(error)}): put "
+            f"{file.name} into {file.parent}, or pass a local folder of the images as DATA."
         ) from None
 
 

@@ -75,7 +75,7 @@ def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, classes_folder: Path) 
         def log_message(self, *_: Any) -> None: ...
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         site.url = f"http://127.0.0.1:{server.server_port}/pets.zip"
         yield site
         server.shutdown()

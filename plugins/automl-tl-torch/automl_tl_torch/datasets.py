@@ -49,7 +49,7 @@ class TorchvisionSet:
 
     Attributes:
         name: Of the class.
-        megabytes: About how much it downloads.
+        megabytes: How much it downloads, rounded down.
         description: One line.
         files: What is downloaded, below torchvision's ``root``.
         splits: What the class must be told for each of the set's splits; None stands for a set
@@ -78,7 +78,7 @@ SETS = (
     ),
     TorchvisionSet(
         "CIFAR100",
-        169,
+        168,
         "60,000 pictures of 100 kinds of things, 32 x 32 pixels",
         ("cifar-100-binary.tar.gz",),
     ),
@@ -102,7 +102,7 @@ SETS = (
     ),
     TorchvisionSet(
         "FashionMNIST",
-        31,
+        30,
         "70,000 pictures of 10 kinds of clothes, 28 x 28 pixels",
         tuple(f"FashionMNIST/raw/{file}" for file in _IDX),
         _BY_FLAG,
@@ -110,7 +110,7 @@ SETS = (
     ),
     TorchvisionSet(
         "Flowers102",
-        345,
+        344,
         "8,189 photographs of 102 flowers",
         tuple(f"flowers-102/{file}" for file in ("102flowers.tgz", "imagelabels.mat", "setid.mat")),
         _IN_THREE,
@@ -125,7 +125,7 @@ SETS = (
     ),
     TorchvisionSet(
         "GTSRB",
-        277,
+        276,
         "39,270 photographs of 43 German traffic signs",
         tuple(
             f"gtsrb/{file}.zip"
@@ -155,7 +155,7 @@ SETS = (
     ),
     TorchvisionSet(
         "MNIST",
-        12,
+        11,
         "70,000 handwritten digits, 28 x 28 pixels",
         tuple(f"MNIST/raw/{file}" for file in _IDX),
         _BY_FLAG,

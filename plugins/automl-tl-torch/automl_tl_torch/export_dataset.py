@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl_tl.data.fetch import reason
 from automl_tl.files import write_text
 from automl_tl_torch import cifar
 from automl_tl_torch.datasets import DOWNLOADS, SETS, TABLE
@@ -140,8 +141,8 @@ def main() -> int:
     try:
         export(next(one for one in SETS if one.name == name), Path(folder))
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "reason", None) or str(error).strip() or type(error).__name__
-        print(" ".join(str(reason).split()).rstrip("."))
+        text = reason(error) if isinstance(error, OSError) else str(error)
+        print(" ".join(text.split()).rstrip(".") or type(error).__name__)
         return 1
     return 0
 
