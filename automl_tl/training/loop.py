@@ -119,9 +119,8 @@ def stages(job: TrainJob) -> Iterator[Stage]:
     """
     layers = len(job.info.layers)
     if job.warmup.epochs and job.head_weights is None:
-        train = (job.head_train,)
-        validation = job.head_validation
-        yield Stage(0, "warm-up", job.warmup, layers, train, validation, 0, job.optimizer)
+        sources = (job.head_train,), job.head_validation
+        yield Stage(0, "warm-up", job.warmup, layers, *sources, 0, job.optimizer)
     if job.fine_tuning.epochs:
         validation = job.tune_validation or job.head_validation
         train = job.tune_train or (job.head_train,)
