@@ -45,19 +45,20 @@ def draw(view: View, images: int) -> ViewParameters:
     """Draw the parameters of a view; the same arguments always give the same draw.
 
     At strength 1: horizontal flip with probability 0.5, zoom to between 65 % and 100 % of each
-    side, rotation up to 15 degrees, shift as far as the zoom leaves room, brightness, contrast and
-    saturation within 30 %. Other strengths scale every range but the flip's.
+    side, rotation up to the view's angle, shift as far as the zoom leaves room, brightness,
+    contrast and saturation within 30 %. Other strengths scale every range but the flip's. What the
+    view leaves out changes no draw of the rest.
 
     Args:
-        view: Strength, seed and index of the view.
+        view: Strength, seed and index of the view, and what it changes.
         images: Number of images.
     """
     random = np.random.default_rng([view.seed, view.index, round(view.strength * 1000)])
     strength = view.strength
     mirrored = random.random(images) < 0.5
     flip = np.where(mirrored & view.flip, -1.0, 1.0)
-    zoom = 1 - 0.35 * strength * random.random((images, 2))
-    angle = np.deg2rad(15 * strength) * random.uniform(-1, 1, images)
+    zoom = 1 - 0.35 * strength * view.crop * random.random((images, 2))
+    angle = np.deg2rad(view.rotation * strength) * random.uniform(-1, 1, images)
     shift = (1 - zoom) * random.uniform(-1, 1, (images, 2))
     cos, sin = np.cos(angle), np.sin(angle)
     affine = np.empty((images, 2, 3), np.float32)
@@ -66,5 +67,5 @@ def draw(view: View, images: int) -> ViewParameters:
     affine[:, 1, 0] = zoom[:, 1] * sin * flip
     affine[:, 1, 1] = zoom[:, 1] * cos
     affine[:, :, 2] = shift
-    colour = 1 + 0.3 * strength * random.uniform(-1, 1, (images, 3))
+    colour = 1 + 0.3 * strength * view.colour * random.uniform(-1, 1, (images, 3))
     return ViewParameters(affine, colour.astype(np.float32))

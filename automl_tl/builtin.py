@@ -21,6 +21,18 @@ def _digits(cache_directory: Path) -> DataIndex:
     return digits.load(cache_directory)
 
 
+def _flower_photos(cache_directory: Path) -> DataIndex:
+    from automl_tl.data import remote
+
+    return remote.load(remote.FLOWER_PHOTOS, cache_directory)
+
+
+def _cats_and_dogs(cache_directory: Path) -> DataIndex:
+    from automl_tl.data import remote
+
+    return remote.load(remote.CATS_AND_DOGS, cache_directory)
+
+
 def _local(settings: WorkerSettings) -> Engine:
     from automl_tl.engines.local import LocalEngine
 
@@ -29,14 +41,27 @@ def _local(settings: WorkerSettings) -> Engine:
 
 @hookimpl
 def automl_tl_datasets() -> list[DatasetSpec]:
-    """Provide ``digits``."""
+    """Provide ``digits``, which needs no network, and the pictures of TensorFlow's tutorials."""
     return [
         DatasetSpec(
             "digits",
             load=_digits,
             description="1,797 handwritten digits, 8 x 8 pixels (scikit-learn, UCI)",
             licence="CC-BY-4.0",
-        )
+        ),
+        DatasetSpec(
+            "flower_photos",
+            load=_flower_photos,
+            description="3,670 photographs of five flowers (TensorFlow)",
+            licence="CC-BY-2.0",
+            download_bytes=228_813_984,
+        ),
+        DatasetSpec(
+            "cats_and_dogs_filtered",
+            load=_cats_and_dogs,
+            description="2,000 photographs to train on, 1,000 to validate (Kaggle, TensorFlow)",
+            download_bytes=68_606_236,
+        ),
     ]
 
 

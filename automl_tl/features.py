@@ -101,7 +101,7 @@ def write_features(
     backbone = one_backbone(settings.backbone)
     size = settings.image_size or backbone.input_size
     check_size(backbone, size)
-    index = open_data(str(data), store.root, get_plugins().datasets)
+    index = open_data(str(data), store.root, get_plugins().datasets, stage)
     wanted = _choose(index, settings.split)
     with BackendHost(backbone.backend, settings.device) as host:
         weights = weights_file(backbone, settings.weights, stage=stage)

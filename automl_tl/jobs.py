@@ -30,7 +30,8 @@ def make_views(spec: TrialSpec, seed: int) -> list[View | None]:
     """Return the views that fine-tuning goes through, one an epoch; None is the image itself."""
     if not spec.augmentation:
         return [None]
-    return [View(spec.augmentation, seed, index, spec.flip) for index in range(spec.epochs)]
+    kinds = (spec.flip, spec.rotation, spec.crop, spec.colour)
+    return [View(spec.augmentation, seed, index, *kinds) for index in range(spec.epochs)]
 
 
 def make_job(
@@ -74,6 +75,9 @@ def make_job(
             0 if frozen else spec.epochs, spec.learning_rate * spec.fine_tune_factor
         ),
         optimizer=spec.optimizer,
+        fine_tune_optimizer=(
+            spec.optimizer if spec.fine_tune_optimizer == "same" else spec.fine_tune_optimizer
+        ),
         schedule=spec.schedule,
         weight_decay=spec.weight_decay,
         batch_size=spec.batch_size,

@@ -108,6 +108,12 @@ PARAMETERS: dict[str, Parameter] = {
     "optimizer": Parameter(
         Choice(_OPTIMIZERS, "adam"), "str", "optimizer of both phases", options=_OPTIMIZERS
     ),
+    "fine_tune_optimizer": Parameter(
+        Fixed("same"),
+        "str",
+        "optimizer of fine-tuning, where it is another one",
+        options=("same", *_OPTIMIZERS),
+    ),
     "learning_rate": Parameter(
         Range(1e-4, 3e-2, log=True, preferred=2e-3), "float", "peak rate of the head", (1e-8, 100)
     ),
@@ -134,6 +140,11 @@ PARAMETERS: dict[str, Parameter] = {
         (0, 1),
     ),
     "flip": Parameter(Fixed(True), "bool", "whether augmentation mirrors images"),
+    "rotation": Parameter(
+        Fixed(15.0), "float", "most degrees that augmentation turns images at strength 1", (0, 180)
+    ),
+    "crop": Parameter(Fixed(True), "bool", "whether augmentation shows parts of images"),
+    "colour": Parameter(Fixed(True), "bool", "whether augmentation changes colours"),
     "epochs": Parameter(
         Range(6, 20, integer=True, preferred=12), "int", "epochs of the last phase", (1, 100_000)
     ),

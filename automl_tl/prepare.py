@@ -19,6 +19,7 @@ from automl_tl.host import BackendHost
 from automl_tl.plugins import get_plugins
 from automl_tl.settings import domain, of_trial
 from automl_tl.space import Space
+from automl_tl.stages import silent
 from automl_tl.storage import check_new, create_optuna, sqlite_absolute
 from automl_tl.study import StudyData, StudyDirectory, check_free
 from automl_tl.study_config import Config
@@ -103,7 +104,7 @@ def new_study(
                     domain(parameter, value)
     for name in log:
         plugins.observer(name)
-    index = sources.open_data(data, store.root, plugins.datasets)
+    index = sources.open_data(data, store.root, plugins.datasets, stage)
     for note in index.notes:
         tell(note)
     with ExitStack() as stack:
@@ -179,7 +180,8 @@ def open_arrays(
     if len(found) == sum(map(len, sizes.values())):
         return found
     try:
-        index = sources.open_data(study.config.data, store.root, get_plugins().datasets)
+        datasets = get_plugins().datasets
+        index = sources.open_data(study.config.data, store.root, datasets, stage or silent)
     except DataError as error:
         raise StudyError(
             f"The images of the study {study.name} are needed again, because the cache no "

@@ -40,8 +40,17 @@ class Prospects:
         return self.left * (alike + self._guess) / (len(self._seen) + 1)
 
 
-_KIND = ("backbone", "image_size", "resize", "augmentation", "flip")
+_KIND = (
+    "backbone",
+    "image_size",
+    "resize",
+    "augmentation",
+    "flip",
+    "rotation",
+    "crop",
+    "colour",
+)
 
 
 def _kind(spec: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(spec[name] for name in _KIND)
+    return tuple(spec.get(name) for name in _KIND)

@@ -49,6 +49,10 @@ class TrialSpec:
     warmup_epochs: int
     schedule: str
     class_weights: str
+    fine_tune_optimizer: str = "same"
+    rotation: float = 15.0
+    crop: bool = True
+    colour: bool = True
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> TrialSpec:
@@ -151,6 +155,10 @@ class Space:
             warmup_epochs=draw("warmup_epochs"),
             schedule=draw("schedule"),
             class_weights=draw("class_weights"),
+            fine_tune_optimizer="same" if frozen else draw("fine_tune_optimizer"),
+            rotation=15.0 if frozen else draw("rotation"),
+            crop=True if frozen else draw("crop"),
+            colour=True if frozen else draw("colour"),
         )
 
     def probes(self) -> list[dict[str, Any]]:

@@ -187,15 +187,24 @@ class DatasetSpec:
 
     Attributes:
         name: What a person types instead of a path.
-        load: Returns the index of its images; ``load(cache_directory)``.
+        load: Returns the index of its images; ``load(cache_directory)``. What it keeps lies below
+            ``dataset_folder(name, cache_directory)``.
         description: One line.
         licence: Licence of the data.
+        download_bytes: About how much the first use downloads into that folder, for a progress
+            bar; 0 when nothing.
     """
 
     name: str
     load: Callable[[Path], DataIndex]
     description: str = ""
     licence: str = "unknown"
+    download_bytes: int = 0
+
+
+def dataset_folder(name: str, cache_directory: Path) -> Path:
+    """Return where a named data source keeps its files."""
+    return cache_directory / "datasets" / name.replace("/", "-")
 
 
 @dataclass(frozen=True, slots=True)

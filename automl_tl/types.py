@@ -114,12 +114,18 @@ class View:
         seed: Seed of the draws.
         index: Which of the views: view k stands for the draws of epoch k.
         flip: Whether half of the images are mirrored; wrong for digits and text.
+        rotation: Largest angle at strength 1, in degrees.
+        crop: Whether a part of an image is shown instead of the whole.
+        colour: Whether brightness, contrast and saturation change.
     """
 
     strength: float
     seed: int
     index: int
     flip: bool = True
+    rotation: float = 15.0
+    crop: bool = True
+    colour: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +202,8 @@ class TrainJob:
         fine_tune_at: ``layers[:fine_tune_at]`` stay frozen; ``len(layers)`` trains only the head.
         warmup: Phase 1.
         fine_tuning: Phase 2; 0 epochs when the network is frozen.
-        optimizer: ``sgd`` (momentum 0.9), ``adam``, ``adamw``, ``rmsprop`` or ``adagrad``.
+        optimizer: ``sgd`` (momentum 0.9), ``adam``, ``adamw``, ``rmsprop`` or ``adagrad``, of
+            phase 1.
         schedule: ``constant`` or ``cosine``; see ``automl_tl.schedules``.
         weight_decay: Decoupled for ``adamw``, L2 otherwise.
         batch_size: Images a step.
@@ -212,6 +219,7 @@ class TrainJob:
             ...``, of a head that has been through phase 1 already, which then is left out; None
             draws them with ``automl_tl.training.head``. A trainer of such a job may be saved
             before it ran.
+        fine_tune_optimizer: Of phase 2; None is that of phase 1.
     """
 
     network: NetworkSpec
@@ -233,6 +241,7 @@ class TrainJob:
     tune_train: tuple[Source, ...] = ()
     tune_validation: Source | None = None
     head_weights: tuple[NDArray[np.float32], ...] | None = None
+    fine_tune_optimizer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

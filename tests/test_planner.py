@@ -175,7 +175,14 @@ def test_the_plan_says_what_it_saves() -> None:
 
 def test_prospects_follow_what_was_seen() -> None:
     spec = SimpleNamespace(
-        backbone="a/x", image_size=None, resize="squash", augmentation=0.5, flip=True
+        backbone="a/x",
+        image_size=None,
+        resize="squash",
+        augmentation=0.5,
+        flip=True,
+        rotation=15.0,
+        crop=True,
+        colour=True,
     )
     prospects = Prospects(2)
     prospects.left = 10

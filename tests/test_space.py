@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -142,6 +143,24 @@ def test_a_fixed_parameter_is_not_drawn_and_a_frozen_trial_draws_nothing_of_fine
     assert spec.optimizer == "sgd"
     assert not {"depth", "optimizer", "fine_tune_factor", "augmentation"} & set(params)
     assert (spec.augmentation, spec.fine_tune_factor) == (0.0, 1.0)
+
+
+def test_fine_tuning_may_have_an_optimizer_of_its_own() -> None:
+    settings = {"fine_tune_at": [100, "none"], "fine_tune_optimizer": ["same", "sgd"]}
+    specs = {
+        (spec.frozen, spec.fine_tune_optimizer)
+        for spec, _ in (draw(Space(("a/x",), settings), seed) for seed in range(20))
+    }
+    assert specs == {(True, "same"), (False, "same"), (False, "sgd")}
+
+
+def test_trials_that_were_recorded_before_it_had_one_optimizer() -> None:
+    spec, _ = draw(Space(("a/x",), {"depth": 0.5}))
+    recorded = asdict(spec)
+    assert TrialSpec.of(recorded) == spec
+    for name in ("fine_tune_optimizer", "rotation", "crop", "colour"):
+        del recorded[name]
+    assert TrialSpec.of(recorded) == spec
 
 
 def test_a_single_backbone_is_not_drawn() -> None:

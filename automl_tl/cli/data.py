@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from automl_tl.cli.bars import counting
+from automl_tl.cli.bars import counting, staging
 from automl_tl.cli.console import cell, print_json, say, stdout, table
 from automl_tl.cli.plugin_files import Plugin
 from automl_tl.errors import DataError
@@ -48,7 +48,8 @@ def check(
     from automl_tl.data.sources import open_data
     from automl_tl.plugins import get_plugins
 
-    index = open_data(data, default_root(), get_plugins().datasets)
+    with staging() as stage:
+        index = open_data(data, default_root(), get_plugins().datasets, stage)
     with counting("checking images") as progress:
         facts = check_data(index, progress)
     if json:

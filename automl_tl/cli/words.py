@@ -45,8 +45,9 @@ def head(trial: Facts) -> str:
 
 
 def optimizer(trial: Facts) -> str:
-    """Return the name of the optimizer."""
-    return cell(parameter(trial, "optimizer"))
+    """Return the name of the optimizer: ``adam``, or ``adam then sgd`` where phases differ."""
+    first, second = parameter(trial, "optimizer"), parameter(trial, "fine_tune_optimizer")
+    return cell(first) if second in (None, "same") else f"{cell(first)} then {cell(second)}"
 
 
 def learning_rate(trial: Facts) -> str:

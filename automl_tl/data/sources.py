@@ -15,14 +15,18 @@ from typing import TYPE_CHECKING
 
 from automl_tl.data import archive
 from automl_tl.data.csv_source import has_columns, read_csv
+from automl_tl.data.growing import growing
 from automl_tl.data.index import SPLIT_NAMES, DataIndex, ImageItem
 from automl_tl.errors import DataError
+from automl_tl.specs import dataset_folder
+from automl_tl.stages import silent
 from automl_tl.units import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from automl_tl.specs import DatasetSpec
+    from automl_tl.stages import Stage
     from automl_tl.types import Split
 
 _JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
@@ -32,19 +36,26 @@ _EXPECTED = (
 )
 
 
-def open_data(data: str, cache_directory: Path, datasets: Mapping[str, DatasetSpec]) -> DataIndex:
+def open_data(
+    data: str,
+    cache_directory: Path,
+    datasets: Mapping[str, DatasetSpec],
+    stage: Stage = silent,
+) -> DataIndex:
     """Find a data set's images; reads no image.
 
     Args:
         data: A name in ``datasets``, which wins over a file of that name, or a path.
         cache_directory: Where archives and named data sets are unpacked.
         datasets: The named data sets.
+        stage: Told how far the download of a named data set is.
 
     Raises:
-        DataError: There is no such data set, or it has no images of at least two classes.
+        DataError: There is no such data set, it cannot be downloaded, or it has no images of at
+            least two classes.
     """
     if data in datasets:
-        return datasets[data].load(cache_directory)
+        return _named(datasets[data], cache_directory, stage)
     path = Path(data).expanduser().absolute()
     try:
         if path.is_dir():
@@ -115,6 +126,29 @@ def build(
     return DataIndex(name, source, tuple(classes), items, tuple(notes))
 
 
+def unpacked(place: Path, name: str, source: str) -> DataIndex:
+    """Index an unpacked archive, looking through one folder that wraps everything.
+
+    Args:
+        place: Its folder.
+        name: The data set's name.
+        source: What the person typed.
+
+    Raises:
+        DataError: It does not hold images of at least two classes.
+    """
+    folders, files = _list(place)
+    if len(folders) == 1 and not files and folders[0].name.lower() not in SPLIT_NAMES:
+        inner_folders, inner_files = _list(folders[0])
+        if inner_folders or any(has_columns(file) for file in inner_files):
+            place, files = folders[0], inner_files
+    tables = [file for file in files if file.suffix.lower() in {".csv", ".tsv"}]
+    tables = [file for file in tables if has_columns(file)]
+    if len(tables) == 1:
+        return build(name, source, *read_csv(tables[0], confined=True))
+    return folder(place, name, source)
+
+
 def slug(text: str) -> str:
     """Return a name fit for a folder: letters, digits, ``_``, ``-`` and dots inside."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "data"
@@ -126,27 +160,21 @@ def readable(name: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def _named(spec: DatasetSpec, cache_directory: Path, stage: Stage) -> DataIndex:
+    if not spec.download_bytes:
+        return spec.load(cache_directory)
+    place = dataset_folder(spec.name, cache_directory)
+    with growing(place, spec.name, spec.download_bytes, stage):
+        return spec.load(cache_directory)
+
+
 def _file(path: Path, cache_directory: Path) -> DataIndex:
     if path.stat().st_size and archive.is_archive(path):
         place = archive.extract(path, cache_directory / "archives")
-        return _unpacked(place, slug(archive.stem(path)), str(path))
+        return unpacked(place, slug(archive.stem(path)), str(path))
     if path.suffix.lower() in {".csv", ".tsv"} or has_columns(path):
         return build(slug(path.stem), str(path), *read_csv(path))
     raise DataError(f"{path} is none of these: expected {_EXPECTED}.")
-
-
-def _unpacked(place: Path, name: str, source: str) -> DataIndex:
-    """Index an unpacked archive, looking through one folder that wraps everything."""
-    folders, files = _list(place)
-    if len(folders) == 1 and not files and folders[0].name.lower() not in SPLIT_NAMES:
-        inner_folders, inner_files = _list(folders[0])
-        if inner_folders or any(has_columns(file) for file in inner_files):
-            place, files = folders[0], inner_files
-    tables = [file for file in files if file.suffix.lower() in {".csv", ".tsv"}]
-    tables = [file for file in tables if has_columns(file)]
-    if len(tables) == 1:
-        return build(name, source, *read_csv(tables[0], confined=True))
-    return folder(place, name, source)
 
 
 def _list(path: Path) -> tuple[list[Path], list[Path]]:

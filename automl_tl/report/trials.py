@@ -95,7 +95,9 @@ def recipe(facts: Facts) -> str:
     )
     where = depth(facts)
     parts = [str(spec["backbone"]), *([where] if where else []), head]
-    return ", ".join([*parts, f"{spec['optimizer']} at {spec['learning_rate']:.1e}"])
+    second = spec.get("fine_tune_optimizer", "same")
+    optimizer = spec["optimizer"] if second == "same" else f"{spec['optimizer']} then {second}"
+    return ", ".join([*parts, f"{optimizer} at {spec['learning_rate']:.1e}"])
 
 
 def depth(facts: Facts) -> str:

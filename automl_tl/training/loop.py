@@ -36,6 +36,7 @@ class Stage:
         train: Training sources; epoch ``e`` reads ``train[e % len(train)]``.
         validation: Validation source.
         epochs_before: Epochs of the phases before.
+        optimizer: Its optimizer's name.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Stage:
     train: tuple[Source, ...]
     validation: Source
     epochs_before: int
+    optimizer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,8 @@ def stages(job: TrainJob) -> Iterator[Stage]:
     """
     layers = len(job.info.layers)
     if job.warmup.epochs and job.head_weights is None:
-        yield Stage(0, "warm-up", job.warmup, layers, (job.head_train,), job.head_validation, 0)
+        sources = (job.head_train,), job.head_validation
+        yield Stage(0, "warm-up", job.warmup, layers, *sources, 0, job.optimizer)
     if job.fine_tuning.epochs:
         validation = job.tune_validation or job.head_validation
         train = job.tune_train or (job.head_train,)
@@ -128,7 +131,8 @@ def stages(job: TrainJob) -> Iterator[Stage]:
                 f"below, but got those of layer {above}; this is a mistake in the plan."
             )
         before, at = job.warmup.epochs, job.fine_tune_at
-        yield Stage(1, "fine-tuning", job.fine_tuning, at, train, validation, before)
+        optimizer = job.fine_tune_optimizer or job.optimizer
+        yield Stage(1, "fine-tuning", job.fine_tuning, at, train, validation, before, optimizer)
 
 
 def _epoch(

@@ -151,7 +151,7 @@ class KerasTrainer:
         )
         self._tunes = stage.fine_tune_at < self._layers
         network = self._built() if self._tunes else None
-        plan = Plan(job.optimizer, job.head.pooling, network, stage.fine_tune_at)
+        plan = Plan(stage.optimizer, job.head.pooling, network, stage.fine_tune_at)
         self._stepper.begin(plan, numbers)
         self._sizes = heads.sizes(job.head, self._shape)
         if network is not None:

@@ -8,7 +8,7 @@ from automl_tl.hookspecs import hookimpl
 from automl_tl.specs import BackendSpec
 
 if TYPE_CHECKING:
-    from automl_tl.specs import Backbone
+    from automl_tl.specs import Backbone, DatasetSpec
     from automl_tl_torch.backend import TorchBackend
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
@@ -34,3 +34,11 @@ def automl_tl_backbones() -> list[Backbone]:
     from automl_tl_torch.tiny import tiny_backbone
 
     return [tiny_backbone(), *torchvision_backbones()]
+
+
+@hookimpl
+def automl_tl_datasets() -> list[DatasetSpec]:
+    """The image classification sets of torchvision."""
+    from automl_tl_torch.datasets import torchvision_datasets
+
+    return torchvision_datasets()

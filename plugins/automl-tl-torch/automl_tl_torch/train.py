@@ -144,7 +144,7 @@ class TorchTrainer:
         self._fine_tune_at = stage.fine_tune_at
         self._segments.clear()  # other layers are frozen now
         self._step = Step(
-            optim.create(job.optimizer, self._trained.values(), peak, job.weight_decay),
+            optim.create(stage.optimizer, self._trained.values(), peak, job.weight_decay),
             Loss(job, self._indices),
             self._micro,
             torch.amp.GradScaler("cuda", enabled=self._dtype == torch.float16),

@@ -54,6 +54,20 @@ def test_reports(workshop):
     assert first[-1] == ("warm-up", shop.images, shop.images)
 
 
+def test_each_phase_may_have_an_optimizer_of_its_own(workshop):
+    shop = workshop()
+    cut = shop.cut(0.6)
+    found = {}
+    for first, second in (("adam", "sgd"), ("adam", None), ("adam", "adam"), ("sgd", "sgd")):
+        job = shop.tuning(cut, cut, optimizer=first, fine_tune_optimizer=second)
+        _, _, seen = shop.train(job)
+        found[first, second] = seen.logits
+    assert np.array_equal(found["adam", None], found["adam", "adam"])
+    assert np.array_equal(found["adam", "sgd"][:2], found["adam", None][:2])
+    assert not np.allclose(found["adam", "sgd"][2], found["adam", None][2])
+    assert not np.allclose(found["adam", "sgd"][:2], found["sgd", "sgd"][:2])
+
+
 class Promises:
     """Hides arrays until they are needed."""
 

@@ -1,10 +1,10 @@
 """Trains the same trials in one framework: `trials.py torch|keras OUT.npz JSON`.
 
-The JSON object has lists ``optimizers`` and ``seeds``, the number of training ``images``, the
-``dropout`` rate and the numbers of ``epochs`` of both phases. The images are handwritten digits,
-the network is ``tiny``: first the head learns, then everything. ``OUT.npz`` has two arrays a trial,
-``OPTIMIZER SEED logits`` and ``... losses``, one row an epoch, and ``labels`` of the validation
-images.
+The JSON object has lists ``optimizers`` (``sgd``, or ``adam+sgd`` for one a phase) and ``seeds``,
+the number of training ``images``, the ``dropout`` rate and the numbers of ``epochs`` of both
+phases. The images are handwritten digits, the network is ``tiny``: first the head learns, then
+everything. ``OUT.npz`` has two arrays a trial, ``OPTIMIZER SEED logits`` and ``... losses``, one
+row an epoch, and ``labels`` of the validation images.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def main(name: str, out: Path, wanted: dict[str, Any]) -> None:
         train = Source(path, 0, rows=np.arange(count))
         validation = Source(path, 0, rows=np.arange(count, count + VALIDATION))
         for optimizer in wanted["optimizers"]:
+            first, _, second = optimizer.partition("+")
             for seed in wanted["seeds"]:
                 job = TrainJob(
                     network=spec,
@@ -81,7 +82,8 @@ def main(name: str, out: Path, wanted: dict[str, Any]) -> None:
                     fine_tune_at=0,
                     warmup=PhaseSpec(wanted["epochs"][0], 1e-3),
                     fine_tuning=PhaseSpec(wanted["epochs"][1], 1e-4),
-                    optimizer=optimizer,
+                    optimizer=first,
+                    fine_tune_optimizer=second or None,
                     schedule="cosine",
                     weight_decay=1e-2,
                     batch_size=16,
