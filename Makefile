@@ -60,7 +60,7 @@ bench: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/generate.py
 	$(BIN)/zensical build --clean --strict
-	@echo "Open site/index.html"
+	@echo "Open site/index.html; $(BIN)/zensical serve has the search too."
 
 format: $(READY)
 	$(BIN)/ruff check --fix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 import re
 import shlex
@@ -16,7 +17,7 @@ import pluggy
 import pytest
 import typer
 
-from automl_tl import hookspecs
+from automl_tl import hookspecs, plugins
 from automl_tl.cli.app import app
 from automl_tl.data.sources import open_data
 from automl_tl.settings import domain
@@ -125,6 +126,27 @@ def test_every_hook_is_documented_as_it_is() -> None:
         assert f"def {name}(" in code
         for parameter in real.parameters:
             assert f"\n- `{parameter}` (" in section
+
+
+def test_hooks_that_announce_are_called_in_the_order_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = re.findall(r"^\d\. `(automl_tl_\w+)`$", page("hooks.md"), re.MULTILINE)
+    entries = []
+    for name in ("second", "first"):
+        module = f"order_{tmp_path.name.replace('-', '_')}_{name}"
+        note = f"    open({str(tmp_path / 'calls')!r}, 'a').write"
+        source = "from automl_tl.hookspecs import hookimpl\n" + "".join(
+            f"@hookimpl\ndef {hook}():\n{note}('{hook} {name}\\n')\n" for hook in reversed(listed)
+        )
+        (tmp_path / f"{module}.py").write_text(source)
+        entries.append(importlib.metadata.EntryPoint(name, module, "automl_tl"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: entries)
+    assert plugins.discover().problems == []
+    said = (tmp_path / "calls").read_text().splitlines()
+    assert said == [f"{hook} {name}" for hook in listed for name in ("first", "second")]
+    assert len(listed) == 4
 
 
 def test_the_example_of_a_data_source_can_be_opened(tmp_path: Path) -> None:
