@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import os
 import re
 import shlex
 import shutil
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pluggy
 import pytest
@@ -22,10 +23,8 @@ from automl_tl.cli.app import app
 from automl_tl.data.sources import open_data
 from automl_tl.settings import domain
 from automl_tl.specs import Backbone, FinishedEpoch, FinishedTrial, WorkerSettings
+from tests.commandline import CommandLine
 from tests.pages import DOCS, README, ROOT, anchors, blocks, commands, load, page, prose
-
-if TYPE_CHECKING:
-    from tests.commandline import CommandLine
 
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 EXECUTED = ("getting-started.md", "questions.md")
@@ -237,3 +236,19 @@ def test_the_backbone_of_the_page_is_one(framework: str, cli: CommandLine) -> No
 
 def test_the_readme_leads_to_the_documentation() -> None:
     assert {f"docs/{name}" for name in ("index.md", "write-a-backbone.md")} <= set(_links(README))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_the_backbone_of_the_page_passes_the_kit(
+    framework: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is installed as a distribution is: a module, and metadata that names it."""
+    (code,) = [b for b in blocks(page("write-a-backbone.md"), "python") if f'"{framework}", ' in b]
+    (tmp_path / "my_net.py").write_text(code, encoding="utf-8")
+    (metadata := tmp_path / "my_net-1.0.dist-info").mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my_net\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[automl_tl]\nmy_net = my_net\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    said = CommandLine(tmp_path, cache).run("plugin", "check", "my_net")
+    assert "nothing wrong" in said.splitlines()[-1]
