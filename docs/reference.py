@@ -114,14 +114,8 @@ def python_api(exported: Iterable[str]) -> str:
         parts.append(f"\n## {one.__name__}\n\n")
         parts.append(_fields(one, names) if dataclasses.is_dataclass(one) else _body(one, names))
         for name, member in _public(one):
-            title = f"{one.__name__}.{name}"
-            function = member.fget if isinstance(member, property) else member
-            shown = (
-                f"```python\n{title}: {inspect.signature(function).return_annotation}\n```\n"
-                if isinstance(member, property)
-                else _signature(function, title)
-            )
-            parts.append(f"\n### {title}\n\n{shown}\n{_body(function, names)}")
+            parts.append(f"\n### {one.__name__}.{name}\n\n")
+            parts.append(_member(member, f"{one.__name__}.{name}", names))
     tree = (inspect.getdoc(errors) or "").replace("```\n", "```text\n", 1)
     parts.append(f"\n## AutoMLError\n\n{tree}\n")
     return "".join(parts)
@@ -139,18 +133,23 @@ def _own(module: Any) -> list[type]:
 
 
 def _public(documented: type) -> Iterator[tuple[str, Any]]:
-    """Yield a class's methods and properties that have a docstring of their own."""
-    fields = (
-        {one.name for one in dataclasses.fields(documented)}
-        if (dataclasses.is_dataclass(documented))
-        else set()
-    )
+    """Yield a class's methods and properties by name, those with an underscore left out."""
     for name, member in vars(documented).items():
-        if name.startswith("_") or name in fields:
-            continue
-        function = member.__func__ if isinstance(member, classmethod) else member
-        if isinstance(function, property) or inspect.isfunction(function):
+        function = getattr(member, "__func__", member)  # that of a class method
+        if not name.startswith("_") and (inspect.isfunction(function) or _is_property(function)):
             yield name, function
+
+
+def _is_property(member: Any) -> bool:
+    return isinstance(member, property)
+
+
+def _member(member: Any, title: str, names: Iterable[str]) -> str:
+    """Return a method or a property as Markdown."""
+    if not _is_property(member):
+        return f"{_signature(member, title)}\n{_body(member, names)}"
+    kind = inspect.signature(member.fget).return_annotation
+    return f"```python\n{title}: {kind}\n```\n\n{_body(member.fget, names)}"
 
 
 def _sections(documented: Any) -> dict[str, str]:
@@ -241,8 +240,9 @@ def _default(value: Any) -> str:
         return f" = {value.__name__}"
     if value == float("inf"):
         return ' = float("inf")'
-    if dataclasses.is_dataclass(value) and value == type(value)():
-        return f" = {type(value).__name__}()"
+    make: Callable[[], Any] = type(value)
+    if dataclasses.is_dataclass(value) and value == make():
+        return f" = {make.__name__}()"
     return f' = "{value}"' if isinstance(value, str) else f" = {value!r}"
 
 
