@@ -9,7 +9,7 @@ DEMO := demo
 UV := env -u PYTHONDONTWRITEBYTECODE -u VIRTUAL_ENV UV_COMPILE_BYTECODE=1 \
 	UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON=$(BIN)/python UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 
-.PHONY: help setup demo test check format bench
+.PHONY: help setup demo test check format bench docs
 
 help:
 	@echo "make demo    search on handwritten digits, export the model, classify one image"
@@ -17,6 +17,7 @@ help:
 	@echo "make check   what CI runs: linters, types, layers, tests"
 	@echo "make format  format the code and apply safe fixes"
 	@echo "make bench   measure beside what people write by hand; BENCH=--quick for a look"
+	@echo "make docs    write what is generated, and build the documentation to site/"
 	@echo "make setup   only set up .venv"
 
 setup: $(READY)
@@ -55,6 +56,11 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(BENCH)
+
+docs: $(READY)
+	$(BIN)/python docs/generate.py
+	$(BIN)/zensical build --clean --strict
+	@echo "Open site/index.html; $(BIN)/zensical serve has the search too."
 
 format: $(READY)
 	$(BIN)/ruff check --fix

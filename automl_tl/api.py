@@ -192,7 +192,9 @@ class Study:
             device: ``auto``, ``cpu``, ``cuda:0``, ...
             engine: What starts the workers.
             log: Names of more observers to tell of every epoch and trial from now on.
-            listener: Told everything that happens, as dicts with an ``event``.
+            listener: Told everything that happens, as dicts with an ``event``: ``study``,
+                ``stage``, ``trial_asked``, ``trial_started``, ``epoch``, ``trial_finished``,
+                ``note``, ``warning``, ``worker_died``, ``stopping``, ``finished``.
             started: ``time.monotonic()`` from which ``time`` counts; now by default.
 
         Returns:

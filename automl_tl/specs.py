@@ -245,7 +245,7 @@ class FinishedEpoch:
         study: Name of the study.
         directory: The study directory.
         number: Of the trial.
-        phase: Which phase the epoch belongs to.
+        phase: ``warm-up`` or ``fine-tuning``.
         epoch: 0-based, counted through both phases.
         epochs: Epochs of both phases together.
         metric: Name of the study's metric.
