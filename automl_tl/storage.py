@@ -14,9 +14,9 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from automl_tl import recorded
 from automl_tl.errors import StudyError
 from automl_tl.journal import Journal, damage
-from automl_tl.recorded import FACTS
 from automl_tl.sampler import SeededSampler
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 JOURNAL = "journal.log"
 OWNER = "owner"
 RETRY_OF = "retry_of"
+FACTS = recorded.FACTS
 
 
 def open_storage(directory: Path, url: str | None) -> optuna.storages.BaseStorage:
