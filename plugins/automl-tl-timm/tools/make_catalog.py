@@ -5,8 +5,9 @@ Run it after a timm release, then read the diff:
     python plugins/automl-tl-timm/tools/make_catalog.py [GLOB]...
 
 Everything comes from timm's own configuration of the weights that it chooses by default, except the
-sizes that a network accepts, which are tried out on the meta device. Weights are offered where timm
-publishes them as safetensors in its own form.
+sizes that a network accepts. These are tried out on the meta device, once for each class of
+networks and each of timm's answers to whether their size is fixed, because there are more than a
+thousand. Weights are offered where timm publishes them as safetensors in its own form.
 """
 
 from __future__ import annotations
@@ -25,16 +26,17 @@ import torch
 CATALOG = Path(__file__).resolve().parents[1] / "automl_tl_timm" / "catalog.json"
 UNKNOWN = "not stated by timm; may follow from ImageNet's terms"
 STEP = 32
+SMALL = 128
 
 
 def main() -> None:
     """Write the catalog; with globs, only renew the rows that fit."""
     logging.disable(logging.WARNING)
     patterns = sys.argv[1:]
-    new, left_out = {}, set()
+    new, left_out, tried = {}, set(), {}
     for name in timm.list_models(patterns or "*"):
         try:
-            new[name] = row(name)
+            new[name] = row(name, tried)
         except Exception as error:  # a model that cannot be built is named and left out
             left_out.add(name)
             print(f"{name}: left out, {type(error).__name__}: {error}", file=sys.stderr)
@@ -45,19 +47,26 @@ def main() -> None:
     print(f"{len(rows)} models written to {CATALOG}")
 
 
-def row(name: str) -> dict[str, Any]:
-    """Return the facts of one model."""
+def row(name: str, tried: dict[tuple[Any, ...], int | None]) -> dict[str, Any]:
+    """Return the facts of one model.
+
+    Args:
+        name: As timm knows it.
+        tried: The smallest side of each kind of networks, None for those whose size is fixed.
+    """
     config = timm.get_pretrained_cfg(name)
     network = build(name)
     channels, size, width = config.input_size
     if channels != 3 or size != width:
         raise ValueError(f"it takes {config.input_size}, not square RGB images")
-    smallest, fixed = accepted_sizes(network, size)
+    kind = type(network), config.fixed_input_size, size < SMALL
+    if kind not in tried:
+        tried[kind] = smallest_side(network, size)
     return {
         "name": name,
         "input_size": size,
-        "min_size": smallest,
-        "fixed_size": fixed,
+        "min_size": min(tried[kind] or size, size),
+        "fixed_size": tried[kind] is None,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "mean": list(config.mean),
         "std": list(config.std),
@@ -85,14 +94,14 @@ def repository(config: Any) -> str | None:
     return None if other or config.custom_load else config.hf_hub_id
 
 
-def accepted_sizes(network: torch.nn.Module, size: int) -> tuple[int, bool]:
-    """Return the smallest accepted side, in steps, and whether ``size`` is the only one."""
+def smallest_side(network: torch.nn.Module, size: int) -> int | None:
+    """Return the smallest accepted side, in steps, or None when ``size`` is the only one."""
     # A network that takes some sizes only (multiples of a window) is offered at its own alone.
-    if not (runs(network, size - 1) and runs(network, size + STEP)):
-        if not runs(network, size):
-            raise ValueError(f"it does not run on images of {size} pixels")
-        return size, True
-    return next((side for side in range(STEP, size, STEP) if runs(network, side)), size), False
+    if runs(network, size - 1) and runs(network, size + STEP):
+        return next((side for side in range(STEP, size, STEP) if runs(network, side)), size)
+    if not runs(network, size):
+        raise ValueError(f"it does not run on images of {size} pixels")
+    return None
 
 
 def runs(network: torch.nn.Module, side: int) -> bool:

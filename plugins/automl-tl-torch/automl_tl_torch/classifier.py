@@ -83,8 +83,10 @@ def _features(
         for value in node.all_input_nodes
         if value not in inside and value.op != "get_attr"
     }
-    if len(entering) == 1 and (features := next(iter(entering))).op.startswith("call_"):
-        return features
+    if len(entering) == 1:
+        features: fx.Node = entering.pop()
+        if features.op.startswith("call_"):
+            return features
     raise PluginError(
         f"{key}: expected a network whose last child with parameters is its classifier and takes "
         f"one tensor, found {classifier or 'no such child'}; report it to the backbone's author."

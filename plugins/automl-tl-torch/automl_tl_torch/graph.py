@@ -138,7 +138,7 @@ def describe(graph: LayerGraph, image_size: int, key: str) -> tuple[tuple[Layer,
     cuts = [Cut(0, (image_size, image_size, 3), 0)]
     for index, node in graph.crossings.items():
         value = values.get(node)
-        if index and _is_batch(value):
+        if index and value is not None and _is_batch(value):
             cuts.append(Cut(index, tuple(value.shape[1:]), below[index] // (2 * _BATCH)))
     return layers, cuts
 

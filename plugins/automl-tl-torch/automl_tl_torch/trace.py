@@ -77,7 +77,7 @@ def chain(stages: Mapping[str, nn.Module], key: str) -> LayerGraph:
     return _layers(root, graph, names, value, stages=True)
 
 
-class _Tracer(NodePathTracer):
+class _Tracer(NodePathTracer):  # type: ignore[misc]  # torchvision is Any to mypy
     """Records a module that cannot be traced as one call, rather than giving up on the network."""
 
     def __init__(self) -> None:
