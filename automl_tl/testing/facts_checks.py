@@ -10,6 +10,7 @@ from automl_tl.plugins import get_plugins
 from automl_tl.specs import Preprocess, PretrainedWeights
 from automl_tl.testing.findings import Finding, reason, some
 from automl_tl.testing.weights_files import code_in
+from automl_tl.weights import location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,8 +40,8 @@ def check_weights_files(bench: Bench) -> Iterator[Finding]:
             continue
         expected = f"{weights.name} weights that load without unpickling: best safetensors"
         try:
-            path = weights.path()
-            received, right = _state(path, shipped=weights.url is None)
+            path = location(weights)
+            received, right = _state(path, shipped=weights.source is None)
         except Exception as error:  # a plugin may raise anything
             received, right = reason(error), False
         yield Finding(backbone.key, "weights files", expected, received, right)

@@ -13,6 +13,7 @@ from automl_tl.testing.arrays import difference, make_images, read
 from automl_tl.testing.bench import Recorder
 from automl_tl.testing.findings import Finding, some
 from automl_tl.types import Source
+from automl_tl.weights import location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -209,7 +210,7 @@ def check_seeds(bench: Bench) -> Iterator[Finding]:
 def check_weights(bench: Bench) -> Iterator[Finding]:
     """Weights that lie on this disk load, and decide all that the network computes."""
     published = bench.backbone.pretrained
-    path = published.path() if published else None
+    path = location(published) if published else None
     if published is None or path is None or not path.is_file():
         return
     first, again = (
