@@ -199,6 +199,7 @@ def test_every_backbone_is_probed_and_the_best_are_tuned_within_the_space() -> N
         ("a/x", 0.0),
         ("b/y", 0.0),
         ("b/y", 0.5),
+        ("b/y", 1.0),
         ("a/x", 0.5),
     ]
     assert [space.backbone(p) for p in found] == [p["backbone"] for p in found]
@@ -256,4 +257,12 @@ def test_of_many_backbones_a_few_are_probed_and_fewer_tuned() -> None:
     assert len(found) == 8
     assert {params["depth"] for params in found} == {0.0}
     tuned = space.tuned([space.backbone(params) for params in reversed(found)])
-    assert [params["backbone"] for params in tuned] == ["a/70", "a/60", "a/50", "a/40"]
+    found = [(params["backbone"], params["depth"]) for params in tuned]
+    rest = [(backbone, 0.5) for backbone in ("a/60", "a/50", "a/40")]
+    assert found == [("a/70", 0.5), ("a/70", 1.0), *rest]
+
+
+def test_the_best_is_tuned_as_deep_as_the_space_allows() -> None:
+    for depth, deepest in (({"low": 0.0, "high": 0.75}, [0.5, 0.75]), (0.25, [0.25])):
+        tuned = Space(BACKBONES, {"depth": depth}).tuned(["a/x"])
+        assert [params.get("depth", 0.25) for params in tuned] == deepest
