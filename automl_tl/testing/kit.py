@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 BENCH_CHECKS = (*NETWORK_CHECKS, *TRAINING_CHECKS, *EXPORT_CHECKS)
 """What is checked of every backbone that is built."""
+THREADS = 1
+"""On small images, threads only wait for one another."""
 LIMIT = 1200.0
 """Seconds that one check of a network gets before its process is ended."""
 
@@ -88,7 +90,7 @@ def check_plugin(
         for backbone in (get_plugins().backbone(key) for key in keys):
             name = backbone.backend
             if name not in hosts and name in get_plugins().backends:
-                hosts[name] = stack.enter_context(BackendHost(name, "cpu", log=log))
+                hosts[name] = stack.enter_context(BackendHost(name, "cpu", THREADS, log))
             found += check_backbone(backbone, stage, hosts.get(name))
         for name in provided.get("backends", ()):
             found += check_backend(name, stage, hosts.get(name), keys)
@@ -164,7 +166,7 @@ def bench(backbone: Backbone, host: BackendHost | None = None) -> Iterator[Bench
             tempfile.TemporaryDirectory(prefix="automl-tl-check-", ignore_cleanup_errors=True)
         )
         if host is None:
-            host = stack.enter_context(BackendHost(backbone.backend, "cpu"))
+            host = stack.enter_context(BackendHost(backbone.backend, "cpu", THREADS))
         yield Bench(backbone, host, Path(folder))
 
 
