@@ -21,7 +21,7 @@ from automl_tl.testing.examination import SECONDS, examine
 from automl_tl.testing.export_checks import EXPORT_CHECKS
 from automl_tl.testing.facts_checks import FACTS_CHECKS
 from automl_tl.testing.findings import Finding, S, find, name_of, reason, some
-from automl_tl.testing.network_checks import NETWORK_CHECKS
+from automl_tl.testing.network_checks import NETWORK_CHECKS, check_layers, check_output
 from automl_tl.testing.plugin_checks import PLUGIN_CHECKS
 from automl_tl.testing.trainer_checks import TRAINER_CHECKS
 from automl_tl.testing.training_checks import TRAINING_CHECKS
@@ -180,14 +180,18 @@ def check_build(ready: Bench) -> Iterator[Finding]:
 def _built(
     checks: Iterable[Callable[[Bench], Iterable[Finding]]], ready: Bench, stage: Stage
 ) -> list[Finding]:
-    """Run checks of a network; when it cannot be built, that is all there is to say."""
+    """Run checks of a network; what the others rest on is said alone when it is wrong."""
     found: list[Finding] = []
     for check in (check_build, *checks):
         with _limited(ready.host):
-            found += _findings((check,), ready, stage)
-        if not found[0].passed:
+            new = _findings((check,), ready, stage)
+        found += new
+        if check in _BASIC and not all(finding.passed for finding in new):
             break
     return found
+
+
+_BASIC = (check_build, check_layers, check_output)
 
 
 @contextmanager
