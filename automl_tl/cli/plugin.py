@@ -48,22 +48,24 @@ def check(
     is wrong.
     """
     import tempfile
+    from dataclasses import asdict
     from pathlib import Path
 
     from automl_tl.testing.kit import check_plugin
 
-    log = Path(tempfile.mkdtemp(prefix="automl-tl-check-")) / "printed.log"
-    with staging() as stage:
-        report = check_plugin(name, backbone, stage, log=log)
-    kept = log if log.is_file() and log.stat().st_size and not report.passed else None
-    if kept is None:
-        log.unlink(missing_ok=True)
-        log.parent.rmdir()
+    with tempfile.NamedTemporaryFile(prefix="automl-tl-", suffix=".log", delete=False) as file:
+        log = Path(file.name)
+    kept = None
+    try:
+        with staging() as stage:
+            report = check_plugin(name, backbone, stage, log=log)
+        if not report.passed and log.stat().st_size:
+            kept = log
+    finally:
+        if kept is None:
+            log.unlink()
     if json:
-        findings = [
-            {name: getattr(finding, name) for name in type(finding).__slots__}
-            for finding in report.findings
-        ]
+        findings = [asdict(finding) for finding in report.findings]
         facts = {"plugin": report.plugin, "distribution": report.distribution}
         print_json({**facts, "passed": report.passed, "log": kept, "findings": findings})
     else:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from automl_tl.types import Source
 
     Array = NDArray[np.float32]
+    Tensors = dict[str, NDArray[np.generic]]
 
 
 def make_images(labels: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
@@ -34,3 +35,12 @@ def difference(found: Array, expected: Array) -> float:
         return float("inf")
     scale = float(np.abs(expected).max())
     return float(np.abs(found - expected).max()) / scale if scale else float(np.abs(found).max())
+
+
+def changed(before: Tensors, after: Tensors) -> frozenset[str]:
+    """Return the names of tensors that are no longer the same, bit for bit."""
+    return frozenset(
+        name
+        for name, value in before.items()
+        if name not in after or value.tobytes() != after[name].tobytes()
+    )

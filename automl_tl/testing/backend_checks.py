@@ -113,7 +113,7 @@ def check_half_precision(bench: Bench) -> Iterator[Finding]:
 
 def check_calibration(bench: Bench) -> Iterator[Finding]:
     """A temperature divides the logits."""
-    trained = bench.once(bench.end)
+    trained = bench.frozen
     model = bench.host.load(trained.path)
     before = model.logits(bench.images)
     model.calibrate(2.5)

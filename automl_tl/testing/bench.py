@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from automl_tl.errors import TrialError
 from automl_tl.modelfile import ModelFacts
-from automl_tl.testing.arrays import make_images, read
+from automl_tl.testing.arrays import changed, make_images, read
 from automl_tl.training.scale import feature_scale
 from automl_tl.types import Head, NetworkSpec, PhaseSpec, Source, TrainJob
 
@@ -21,12 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from automl_tl.host import BackendHost, RemoteTrainer
-    from automl_tl.protocols import Progress
     from automl_tl.specs import Backbone
+    from automl_tl.testing.arrays import Array, Tensors
     from automl_tl.types import EpochReport, NetworkInfo, TrainFacts
-
-    Array = NDArray[np.float32]
-    Tensors = dict[str, NDArray[np.generic]]
 
 CLASSES = 3
 TRAIN, VALIDATION = 8, 4
@@ -67,8 +64,8 @@ class Trained:
         reports: Of every epoch.
         logits: Validation logits of every epoch, ``(epochs, n, classes)``.
         facts: What the trainer knows at the end.
-        path: The model file that it saved.
-        tensors: The network's tensors in that file, without the head's.
+        path: The model file, which is there only when it was to be kept.
+        moved: Names of the network's tensors that are no longer the same, bit for bit.
     """
 
     job: TrainJob
@@ -76,7 +73,7 @@ class Trained:
     logits: Array
     facts: TrainFacts
     path: Path
-    tensors: Tensors
+    moved: frozenset[str]
 
 
 class Bench:
@@ -95,6 +92,7 @@ class Bench:
         self.key = backbone.key
         self.host = host
         self.folder = folder
+        self._count = 0
         self._stored: dict[tuple[int, str | None], Source] = {}
         self._trained: dict[tuple[object, ...], Trained] = {}
 
@@ -206,6 +204,7 @@ class Bench:
             path = self._new("assembled", ".safetensors")
             self.host.assemble(spec, Head(CLASSES), weights, path, self.facts().metadata())
             files.append(load_file(path))
+            path.unlink()
         first, second = files
         # The files differ in the head's two tensors alone, whatever these are called.
         other = [k for k, v in first.items() if not np.array_equal(v, second[k], equal_nan=True)]
@@ -262,38 +261,56 @@ class Bench:
         )
         return replace(job, **changes)  # type: ignore[arg-type]
 
-    def train(self, job: TrainJob, progress: Progress | None = None) -> Trained:
-        """Train a job and save the model."""
-        recorder = progress or Recorder()
+    def train(self, job: TrainJob, recorder: Recorder | None = None, keep: bool = False) -> Trained:
+        """Train a job.
+
+        Args:
+            job: What to train.
+            recorder: Told of every epoch.
+            keep: Whether its model file stays, which may be large.
+        """
+        recorder = recorder or Recorder()
         trainer = self.host.trainer(job)
-        facts = trainer.run(recorder)
-        assert isinstance(recorder, Recorder)
-        return self.finished(job, trainer, recorder, facts)
+        trainer.run(recorder)
+        return self.finished(job, trainer, recorder, keep)
 
     def finished(
-        self, job: TrainJob, trainer: RemoteTrainer, recorder: Recorder, facts: TrainFacts
+        self, job: TrainJob, trainer: RemoteTrainer, recorder: Recorder, keep: bool = False
     ) -> Trained:
-        """Save what a trainer has trained, and read its tensors."""
+        """Return what a trainer has trained so far."""
         path = self._new("trained", ".safetensors")
-        facts_of_file = replace(self.facts(job.fine_tune_at), head=job.head)
-        trainer.save(path, facts_of_file.metadata())
-        saved = load_file(path)
-        tensors = {name: saved[name] for name in self.tensors if name in saved}
-        return Trained(job, tuple(recorder.reports), recorder.logits, facts, path, tensors)
+        trainer.save(path, replace(self.facts(job.fine_tune_at), head=job.head).metadata())
+        moved = changed(self.tensors, load_file(path))
+        if not keep:
+            path.unlink()
+        reports = tuple(recorder.reports)
+        return Trained(job, reports, recorder.logits, trainer.facts(), path, moved)
 
     def once(
-        self, fine_tune_at: int, cut: int = 0, pooled: bool = False, **changes: object
+        self,
+        fine_tune_at: int,
+        cut: int = 0,
+        pooled: bool = False,
+        keep: bool = False,
+        **changes: object,
     ) -> Trained:
         """Return what comes of ``job`` with these arguments, trained only once."""
-        key = (fine_tune_at, cut, pooled, *sorted(changes.items()))
+        key = (fine_tune_at, cut, pooled, keep, *sorted(changes.items()))
         if key not in self._trained:
-            self._trained[key] = self.train(self.job(fine_tune_at, cut, pooled, **changes))
+            job = self.job(fine_tune_at, cut, pooled, **changes)
+            self._trained[key] = self.train(job, keep=keep)
         return self._trained[key]
 
     @property
+    def frozen(self) -> Trained:
+        """What comes of training the head alone, on pixels."""
+        return self.once(self.end, keep=True)
+
+    @property
     def tuned(self) -> Trained:
-        """What comes of fine-tuning everything; Adam moves layers with tiny gradients too."""
-        return self.once(0, optimizer="adam", fine_tuning=PhaseSpec(3, 1e-3))
+        """What comes of fine-tuning everything, with steps that no tiny gradient makes tiny."""
+        return self.once(0, keep=True, optimizer="adam", fine_tuning=PhaseSpec(3, 1e-3))
 
     def _new(self, name: str, suffix: str = ".npy") -> Path:
-        return self.folder / f"{name}-{len(list(self.folder.iterdir()))}{suffix}"
+        self._count += 1
+        return self.folder / f"{name}-{self._count}{suffix}"

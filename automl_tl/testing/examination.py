@@ -11,7 +11,7 @@ from automl_tl.ipc import Child
 from automl_tl.specs import Backbone, BackendSpec, DatasetSpec, EngineSpec
 from automl_tl.testing.installed import distribution
 
-SECONDS = 20.0
+SECONDS = 30.0
 """What an import or a hook gets. Both should take milliseconds."""
 
 VALUES: dict[str, type] = {

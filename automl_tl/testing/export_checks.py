@@ -23,7 +23,7 @@ ONNX = "onnx"
 
 def check_saved_model(bench: Bench) -> Iterator[Finding]:
     """A saved model gives the logits that training reported last."""
-    for what, trained in (("frozen", bench.once(bench.end)), ("fine-tuned", bench.tuned)):
+    for what, trained in (("frozen", bench.frozen), ("fine-tuned", bench.tuned)):
         logits = bench.host.load(trained.path).logits(bench.images[TRAIN:])
         off = difference(logits, trained.logits[-1])
         yield Finding(

@@ -21,7 +21,7 @@ from automl_tl.testing.examination import SECONDS, examine
 from automl_tl.testing.export_checks import EXPORT_CHECKS
 from automl_tl.testing.facts_checks import FACTS_CHECKS
 from automl_tl.testing.findings import Finding, S, find, name_of, reason, some
-from automl_tl.testing.network_checks import NETWORK_CHECKS
+from automl_tl.testing.network_checks import NETWORK_CHECKS, check_layers, check_output
 from automl_tl.testing.plugin_checks import PLUGIN_CHECKS
 from automl_tl.testing.trainer_checks import TRAINER_CHECKS
 from automl_tl.testing.training_checks import TRAINING_CHECKS
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 BENCH_CHECKS = (*NETWORK_CHECKS, *TRAINING_CHECKS, *EXPORT_CHECKS)
 """What is checked of every backbone that is built."""
+THREADS = 1
+"""On small images, threads only wait for one another."""
 LIMIT = 1200.0
 """Seconds that one check of a network gets before its process is ended."""
 
@@ -88,7 +90,7 @@ def check_plugin(
         for backbone in (get_plugins().backbone(key) for key in keys):
             name = backbone.backend
             if name not in hosts and name in get_plugins().backends:
-                hosts[name] = stack.enter_context(BackendHost(name, "cpu", log=log))
+                hosts[name] = stack.enter_context(BackendHost(name, "cpu", THREADS, log))
             found += check_backbone(backbone, stage, hosts.get(name))
         for name in provided.get("backends", ()):
             found += check_backend(name, stage, hosts.get(name), keys)
@@ -164,7 +166,7 @@ def bench(backbone: Backbone, host: BackendHost | None = None) -> Iterator[Bench
             tempfile.TemporaryDirectory(prefix="automl-tl-check-", ignore_cleanup_errors=True)
         )
         if host is None:
-            host = stack.enter_context(BackendHost(backbone.backend, "cpu"))
+            host = stack.enter_context(BackendHost(backbone.backend, "cpu", THREADS))
         yield Bench(backbone, host, Path(folder))
 
 
@@ -178,14 +180,18 @@ def check_build(ready: Bench) -> Iterator[Finding]:
 def _built(
     checks: Iterable[Callable[[Bench], Iterable[Finding]]], ready: Bench, stage: Stage
 ) -> list[Finding]:
-    """Run checks of a network; when it cannot be built, that is all there is to say."""
+    """Run checks of a network; what the others rest on is said alone when it is wrong."""
     found: list[Finding] = []
     for check in (check_build, *checks):
         with _limited(ready.host):
-            found += _findings((check,), ready, stage)
-        if not found[0].passed:
+            new = _findings((check,), ready, stage)
+        found += new
+        if check in _BASIC and not all(finding.passed for finding in new):
             break
     return found
+
+
+_BASIC = (check_build, check_layers, check_output)
 
 
 @contextmanager

@@ -237,9 +237,9 @@ def check_weights(bench: Bench) -> Iterator[Finding]:
 
 NETWORK_CHECKS: tuple[Callable[[Bench], Iterator[Finding]], ...] = (
     check_layers,
+    check_output,
     check_parameters,
     check_cut_points,
-    check_output,
     check_repeated_images,
     check_smallest_size,
     check_seeds,

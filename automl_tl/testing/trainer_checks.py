@@ -129,7 +129,7 @@ def check_stops(bench: Bench) -> Iterator[Finding]:
             received = type(raised).__name__
         right = received == type(error).__name__
         yield on_backend(bench, "stops", expected, "that" if right else received, right)
-    trained = bench.finished(job, trainer, recorder, trainer.facts())
+    trained = bench.finished(job, trainer, recorder, keep=True)
     logits = bench.host.load(trained.path).logits(bench.images[TRAIN:])
     off = difference(logits, trained.logits[-1])
     yield on_backend(

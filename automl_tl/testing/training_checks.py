@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from automl_tl.testing.arrays import difference
 from automl_tl.testing.findings import Finding, some
@@ -13,7 +11,8 @@ from automl_tl.types import PhaseSpec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from automl_tl.testing.bench import Bench, Tensors, Trained
+    from automl_tl.testing.arrays import Tensors
+    from automl_tl.testing.bench import Bench, Trained
     from automl_tl.types import NetworkInfo
 
 SAME = 1e-3
@@ -25,7 +24,7 @@ of the bias of an attention's keys."""
 
 def check_frozen(bench: Bench) -> Iterator[Finding]:
     """With ``fine_tune_at=len(layers)`` no weight and no BatchNorm statistic changes."""
-    trained = bench.once(bench.end)
+    trained = bench.frozen
     yield _untouched(bench, "frozen", trained, f"no change with fine_tune_at={bench.end}")
 
 
@@ -42,7 +41,7 @@ def check_part_frozen(bench: Bench) -> Iterator[Finding]:
     if at == 0:
         return
     above = sum(layer.parameters for layer in bench.info.layers[at:])
-    moved = _moved(bench.tensors, bench.once(at).tensors)
+    moved = bench.once(at).moved
     count = sum(bench.tensors[name].size for name in moved)
     yield Finding(
         bench.key,
@@ -56,7 +55,7 @@ def check_part_frozen(bench: Bench) -> Iterator[Finding]:
 def check_fine_tuning(bench: Bench) -> Iterator[Finding]:
     """With ``fine_tune_at=0`` every layer with weights changes."""
     trained = bench.tuned
-    moved = _moved(bench.tensors, trained.tensors)
+    moved = trained.moved
     owned = _by_layer(bench.info, bench.tensors)
     still = [layer for layer, names in owned.items() if not moved & names]
     yield Finding(
@@ -87,9 +86,7 @@ def check_fine_tuning(bench: Bench) -> Iterator[Finding]:
 
 def check_stored_features(bench: Bench) -> Iterator[Finding]:
     """A head trains to the same numbers on stored features and on the pixels."""
-    yield _alike(
-        bench, "stored features", bench.once(bench.end, pooled=True), bench.once(bench.end)
-    )
+    yield _alike(bench, "stored features", bench.once(bench.end, pooled=True), bench.frozen)
 
 
 def check_stored_activations(bench: Bench) -> Iterator[Finding]:
@@ -124,7 +121,7 @@ def check_same_seed(bench: Bench) -> Iterator[Finding]:
 
 
 def _untouched(bench: Bench, check: str, trained: Trained, expected: str) -> Finding:
-    moved = _moved(bench.tensors, trained.tensors)
+    moved = trained.moved
     received = f"a change in {some(sorted(moved))}" if moved else "no change"
     return Finding(bench.key, check, expected, received, not moved)
 
@@ -138,19 +135,6 @@ def _alike(bench: Bench, check: str, stored: Trained, pixels: Trained) -> Findin
         f"logits that differ by {off:.2g} of the largest",
         off <= SAME,
     )
-
-
-def _moved(before: Tensors, after: Tensors) -> set[str]:
-    """Return the tensors that are no longer the same, bit for bit."""
-    return {
-        name
-        for name, value in before.items()
-        if name not in after or not np.array_equal(_bits(value), _bits(after[name]))
-    }
-
-
-def _bits(value: Any) -> Any:
-    return np.frombuffer(np.ascontiguousarray(value).tobytes(), np.uint8)
 
 
 def _by_layer(info: NetworkInfo, tensors: Tensors) -> dict[str, set[str]]:
