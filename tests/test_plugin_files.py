@@ -210,7 +210,9 @@ def test_a_file_takes_part_from_search_to_prediction(
     quick = ("--set", "epochs=1", "--set", "warmup_epochs=1", "--set", "depth=0")
     own = ("--plugin", str(net))
     options = ("--backbone", "mine", "--study", "s", "--trials", "1", *quick)
-    out = cli.run("search", str(photos), *own, *options)
+    config = net.with_name("mine.toml")
+    config.write_text(f'[plugins]\nfiles = ["{net.name}"]\n')
+    out = cli.run("search", str(photos), "--config", str(config), *options)
     again = f"automl-tl export s --plugin {shlex.quote(str(net))} -o model.onnx"
     assert again in out
     shown: Any = cli.show("s")
