@@ -16,6 +16,7 @@ COMMANDS = (
     ["data", "check"],
     ["cache", "show"],
     ["cache", "clear"],
+    ["plugin", "new"],
 )
 
 
@@ -46,7 +47,7 @@ def test_every_command_explains_itself(cli, command) -> None:
 def test_help_lists_exactly_these_commands(cli) -> None:
     listed = cli("--help").out.partition("Commands:")[2].splitlines()
     names = [line.split()[0] for line in listed if line.startswith("  ") and "Try" not in line]
-    assert names == [c for c in COMMANDS if isinstance(c, str)] + ["data", "cache"]
+    assert names == [c for c in COMMANDS if isinstance(c, str)] + ["data", "plugin", "cache"]
 
 
 def test_module_and_console_script_are_the_same() -> None:
