@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from automl_tl.errors import WeightsError
 from automl_tl.networks import choose_backbones
+from automl_tl.plugins import get_plugins
+from automl_tl.specs import Backbone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +23,20 @@ class Offline:
 
     def download(self, backbone: str, *_: Any, **__: Any) -> Path:
         raise WeightsError(f"{backbone}: cannot be downloaded.")
+
+
+def test_only_a_backbone_that_is_named_may_start_at_random(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bare = Backbone("bare", "torch", load=lambda weights: None, input_size=32, parameters=1)
+    monkeypatch.setitem(get_plugins().backbones, bare.key, bare)
+    for pattern in ("torch/bare", "bare"):
+        chosen, (said,) = choose(pattern, "torch/tiny")
+        assert chosen == ["torch/bare", "torch/tiny"]
+        assert said.startswith("torch/bare was published without weights, so it starts from random")
+    chosen, (said,) = choose("torch/ba*", "torch/tiny")
+    assert chosen == ["torch/tiny"]
+    assert "torch/bare has no published weights" in said
 
 
 def choose(*patterns: str) -> tuple[list[str], list[str]]:
