@@ -32,7 +32,6 @@ def study_event(
         "resumed": finished > 0,
         "finished": finished,
         "backbones": list(directory.config.backbones),
-        "plugins": list(directory.config.plugins),
         "images": {split: len(data.rows(split)) for split in SPLITS},
         "classes": len(data.classes),
         "bounds": {"trials": bounds.trials, "time": bounds.seconds, "target": bounds.target},

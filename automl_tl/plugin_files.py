@@ -86,9 +86,15 @@ def code_hash(plugin: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def flags(files: Iterable[str | Path]) -> str:
-    """Return what a person types to load files, quoted for a shell: `` --plugin FILE`` for each."""
-    return "".join(f" --plugin {shlex.quote(str(file))}" for file in files)
+def flags(files: Iterable[str | Path] | None = None) -> str:
+    """Return what a person types to load files, quoted for a shell: `` --plugin FILE`` for each.
+
+    Args:
+        files: By default those that are loaded already: a command that is offered to be copied must
+            not load what only a study names.
+    """
+    chosen = listed() if files is None else files
+    return "".join(f" --plugin {shlex.quote(str(file))}" for file in chosen)
 
 
 def _checked(file: str | Path) -> Path:

@@ -109,7 +109,7 @@ def test_a_hook_is_used_by_a_test(name: str) -> None:
 
 
 def test_the_hooks_of_a_search_are_called_in_this_order(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(new_plugin("ordered-backend", "backend", folder=tmp_path), tmp_path / "site")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
@@ -117,7 +117,7 @@ def test_the_hooks_of_a_search_are_called_in_this_order(
     network = "ordered-backend/perceptron"
     cli = CommandLine(tmp_path, cache)
     cli.run(
-        *("search", "digits", "--study", "s", "--trials", "1", "--backbone", network),
+        *("search", str(photos), "--study", "s", "--trials", "1", "--backbone", network),
         *("--plugin", "recorder.py", "--log", "recorder", "--set", "depth=1"),
         *("--set", "flip=false", "--set", "warmup_epochs=2", "--set", "epochs=1"),
     )

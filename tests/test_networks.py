@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from automl_tl.networks import choose_backbones
+from automl_tl.plugins import get_plugins
+from automl_tl.specs import Backbone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,3 +37,17 @@ def test_a_few_missing_backbones_are_named_one_by_one_and_many_together(
     assert said_at_once.startswith("5 of the backbones are left out, because their weights are not")
     assert "torch/resnet18 (resnet18-" in said_at_once
     assert str(tmp_path / "hub" / "checkpoints") in said_at_once
+
+
+def test_only_a_backbone_that_is_named_may_start_at_random(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bare = Backbone("bare", "torch", load=lambda weights: None, input_size=32, parameters=1)
+    monkeypatch.setitem(get_plugins().backbones, bare.key, bare)
+    for pattern in ("torch/bare", "bare"):
+        chosen, (said,) = choose(pattern, "torch/tiny")
+        assert chosen == ["torch/bare", "torch/tiny"]
+        assert said.startswith("torch/bare was published without weights, so it starts from random")
+    chosen, (said,) = choose("torch/ba*", "torch/tiny")
+    assert chosen == ["torch/tiny"]
+    assert "torch/bare has no published weights" in said

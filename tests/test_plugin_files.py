@@ -152,7 +152,10 @@ def stranger(tmp_path: Path, net: Path) -> StudyDirectory:
     path = tmp_path / "studies" / "s"
     config = Config("s", "digits", ("torch/mine",), {"torch/mine": "none"}, plugins=(str(net),))
     labels = np.zeros(2, np.int64)
-    data = StudyData(("a",), ("a/0", "a/1"), labels, ("train", "validation"), ("0", "1"), "0", {})
+    facts = {"images": 2, "broken": []}
+    data = StudyData(
+        ("a",), ("a/0", "a/1"), labels, ("train", "validation"), ("0", "1"), "0", facts
+    )
     path.mkdir(parents=True)
     storage.create_optuna(path, None, "s", "maximize")
     return StudyDirectory.create(path, config, data)
@@ -176,6 +179,9 @@ def test_no_command_runs_what_a_study_names(
         assert capsys.readouterr().err == f"Error: {sentence}\n"
     assert run(["show", "s", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["warnings"] == [sentence]
+    storage.open_optuna(stranger.path, None, "s", 0).ask()  # a search that was interrupted
+    assert run(["show", "s"]) == 0
+    assert "`automl-tl resume s` goes on" in capsys.readouterr().out
     assert run(["report", "s"]) == 0
     assert run(["search", "--config", str(stranger.path / "study.toml")]) == 2
     assert "unknown key 'format'" in capsys.readouterr().err
@@ -210,7 +216,9 @@ def test_a_file_takes_part_from_search_to_prediction(
     quick = ("--set", "epochs=1", "--set", "warmup_epochs=1", "--set", "depth=0")
     own = ("--plugin", str(net))
     options = ("--backbone", "mine", "--study", "s", "--trials", "1", *quick)
-    out = cli.run("search", str(photos), *own, *options)
+    config = net.with_name("mine.toml")
+    config.write_text(f'[plugins]\nfiles = ["{net.name}"]\n')
+    out = cli.run("search", str(photos), "--config", str(config), *options)
     again = f"automl-tl export s --plugin {shlex.quote(str(net))} -o model.onnx"
     assert again in out
     shown: Any = cli.show("s")

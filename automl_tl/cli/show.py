@@ -153,7 +153,7 @@ def _again(summary: Mapping[str, Any]) -> str:
     """Return what names a study to a command that runs its networks."""
     from automl_tl.plugin_files import flags
 
-    return _reference(summary) + flags(summary.get("plugins", ()))
+    return _reference(summary) + flags()
 
 
 def _order(direction: str) -> Any:

@@ -196,7 +196,7 @@ def bounds(bound: Facts) -> str:
 def stopping(reason: str, study: Facts) -> str:
     """Return why a search ends, and after Ctrl-C how to go on."""
     if reason == "interrupted" and study.get("directory"):
-        named = reference(Path(study["directory"])) + flags(study.get("plugins", ()))
+        named = reference(Path(study["directory"])) + flags()
         again = f"automl-tl resume {named}"
         return f"Interrupted: stopping cleanly; `{again}` continues, Ctrl-C again stops at once."
     return f"Stopping: {cell(reason).rstrip('.')}."

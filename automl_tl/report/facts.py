@@ -77,7 +77,7 @@ def gather(
             "direction": summary["direction"],
             "classes": len(data.classes),
             "state": summary["state"],
-            "reference": _reference(directory.path) + flags(directory.config.plugins),
+            "reference": _reference(directory.path) + flags(),
             "interrupted": summary["interrupted"],
         },
         "answer": _answer(directory, data, summary, rows) if best else None,

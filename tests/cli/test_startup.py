@@ -17,6 +17,7 @@ COMMANDS = (
     ["plugin", "check"],
     ["cache", "show"],
     ["cache", "clear"],
+    ["plugin", "new"],
 )
 
 
