@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from automl_tl import plugins
+from automl_tl import plugin_files, plugins
 from automl_tl.errors import UsageError
 from automl_tl.scaffold import KINDS, new_plugin
 from tests.commandline import CommandLine
@@ -47,6 +47,19 @@ def test_a_new_plugin_is_found_and_adds_what_it_says(
     assert {one.name: one.distribution for one in known.listing}[made.plugin] == (
         f"found-{framework or kind} 0.1.0"
     )
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_weights_beside_the_module_are_the_published_ones(framework: str, tmp_path: Path) -> None:
+    made = new_plugin("fresh", framework=framework, folder=tmp_path)
+    code = made.path / made.module
+    (backbone,) = plugin_files.load(code).automl_tl_backbones()
+    assert backbone.pretrained is None
+    weights = code.with_suffix(".safetensors")
+    weights.touch()
+    (backbone,) = plugin_files.load(code).automl_tl_backbones()
+    assert backbone.pretrained.path() == weights
+    assert backbone.key == made.key
 
 
 def test_the_prefix_of_distributions_is_not_typed(tmp_path: Path) -> None:
