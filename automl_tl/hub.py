@@ -74,9 +74,10 @@ def download(file: HubFile, stage: Stage, until: float) -> Path:
     """
     try:
         import huggingface_hub
+        from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError:
         raise WeightsError("huggingface_hub is missing: install automl-tl[hub]") from None
-    huggingface_hub.utils.disable_progress_bars()
+    disable_progress_bars()
     folder = cache_folder()
     blobs = folder / f"models--{file.repo.replace('/', '--')}" / "blobs"
 
