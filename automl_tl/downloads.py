@@ -7,7 +7,7 @@ import threading
 import time
 import urllib.request
 import uuid
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.error import HTTPError
 
 from automl_tl.errors import WeightsError
@@ -119,11 +119,16 @@ def reason(error: BaseException) -> str:
     return str(text).splitlines()[0][:300].rstrip(".")
 
 
+def ask(url: str, method: str, timeout: float) -> Any:
+    """Send a request, through the proxies that the environment names now; raises ``OSError``."""
+    request = urllib.request.Request(url, method=method, headers={"User-Agent": "automl-tl"})
+    return urllib.request.build_opener().open(request, timeout=timeout)
+
+
 def _copy(url: str, aside: Path, algorithm: str, here: list[int], over: threading.Event) -> str:
     """Write a file, telling in ``here`` how far it is; returns its checksum."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
-    request = urllib.request.Request(url, headers={"User-Agent": "automl-tl"})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer, aside.open("wb") as file:
+    with ask(url, "GET", _TIMEOUT) as answer, aside.open("wb") as file:
         here[1] = int(answer.headers.get("Content-Length") or 0)
         while piece := answer.read1(_PIECE):
             if over.is_set():

@@ -11,8 +11,9 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.error import HTTPError
 
-from automl_tl.downloads import in_background
+from automl_tl.downloads import ask, in_background
 from automl_tl.errors import UsageError, WeightsError
 from automl_tl.specs import HubFile
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from automl_tl.stages import Stage
 
 PREFIX = "hf://"
+_TIMEOUT = 10.0
 _ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:/([^@\s]+))?(?:@(\S+))?")
 
 
@@ -74,20 +76,23 @@ def download(file: HubFile, stage: Stage, until: float) -> Path:
     """
     try:
         import huggingface_hub
+        from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError:
         raise WeightsError("huggingface_hub is missing: install automl-tl[hub]") from None
-    huggingface_hub.utils.disable_progress_bars()
+    disable_progress_bars()
+    endpoint = os.environ.get("HF_ENDPOINT") or huggingface_hub.constants.ENDPOINT
     folder = cache_folder()
     blobs = folder / f"models--{file.repo.replace('/', '--')}" / "blobs"
 
     def work(_: threading.Event) -> Path:
+        _reach(endpoint)
         return Path(
             huggingface_hub.hf_hub_download(
                 file.repo,
                 file.file,
                 revision=file.revision,
                 cache_dir=folder,
-                endpoint=os.environ.get("HF_ENDPOINT"),
+                endpoint=endpoint,
             )
         )
 
@@ -99,3 +104,9 @@ def download(file: HubFile, stage: Stage, until: float) -> Path:
         return max(sizes), 0
 
     return in_background(work, measure, f"{file.repo}/{file.file}", stage, until)
+
+
+def _reach(endpoint: str) -> None:
+    """Raise ``OSError`` at once where ``huggingface_hub`` would try again for half a minute."""
+    with suppress(HTTPError), ask(endpoint, "HEAD", _TIMEOUT):
+        pass

@@ -30,7 +30,7 @@ def load(name: str, weights: Path | None, classifier: bool = False) -> Any:
 
     try:
         overlay = {"state_dict": load_file(weights)} if weights else {}
-        network = timm.create_model(name, bool(weights), pretrained_cfg_overlay=overlay)
+        network: Any = timm.create_model(name, bool(weights), pretrained_cfg_overlay=overlay)
     except (KeyError, OSError, SafetensorError, RuntimeError) as error:
         raise WeightsError(
             f"torch/timm.{name}: expected a safetensors file with the weights of this network, got "

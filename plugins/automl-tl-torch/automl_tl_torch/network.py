@@ -198,7 +198,10 @@ def build(spec: NetworkSpec, backbone: Backbone, device: torch.device) -> Networ
     make = chain if isinstance(network, Mapping) else trace
     graph = make(network, backbone.key)
     module = graph.module.to(device)
-    module.to(memory_format=memory_format(device))
+    # `Module.to` would refuse tensors of five axes, which some transformers keep.
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=memory_format(device))
     result = Network(spec, backbone, graph, module, device)
     result.freeze(len(graph.layers))
     return result

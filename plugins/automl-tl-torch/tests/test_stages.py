@@ -210,6 +210,25 @@ def test_arguments_after_the_images_have_their_defaults() -> None:
     assert torch.equal(network.segment(0, end)(pixels), plain.segment(0, end)(pixels))
 
 
+class Biased(Plain):
+    """Adds a parameter of five axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.ones(1, 1, 12, 6, 6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(self.stem(x)) + self.bias.squeeze(0)
+        return self.head(self.top(x).mean((2, 3)))
+
+
+def test_parameters_may_have_any_number_of_axes() -> None:
+    network = built(Biased)
+    assert network.module.get_parameter("bias").ndim == 5
+    assert not network.module.get_parameter("stem.0.weight").is_contiguous()
+    assert len(network.info.cuts) > 5
+
+
 class Identities(Plain):
     """Works in place on what an identity hands through."""
 
