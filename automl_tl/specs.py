@@ -22,9 +22,11 @@ __all__ = [
     "EngineSpec",
     "FinishedEpoch",
     "FinishedTrial",
+    "HubFile",
     "Preprocess",
     "PretrainedWeights",
     "WorkerSettings",
+    "dataset_folder",
 ]
 
 

@@ -35,7 +35,7 @@ CASES = [
     ("search digits --engine clowd", "Unknown engine 'clowd'"),
     ("search digits --storage study.db", "--storage to be a URL"),
     ("search digits --backbone torch/tinny", "did you mean torch/tiny"),
-    ("search digits --weights torch/tiny", "--weights KEY=none|PATH, got 'torch/tiny'"),
+    ("search digits --weights torch/tiny", "--weights KEY=none|PATH|URL, got 'torch/tiny'"),
     ("search digits --weights torch/tinny=none", "did you mean torch/tiny"),
     ("search digits --set dropout", "NAME=VALUE, got 'dropout'"),
     ("search digits --set droput=0.1", "did you mean dropout"),
