@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 timm = pytest.importorskip("timm")
 FOLDER = Path(plugin.__file__).parents[1]
 CATALOG = {backbone.key: backbone for backbone in plugin.automl_tl_backbones()}
-SMALL = ("test_resnet", "test_vit", "test_efficientnet")
+SMALL = {"test_resnet": 160, "vit_tiny_patch16_224": 224, "test_efficientnet": 160}
 
 
 class Quiet:
@@ -84,12 +84,13 @@ def test_only_a_person_who_names_a_network_gets_it() -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_two_pieces_are_the_whole(backend: TorchBackend, tmp_path: Path, name: str) -> None:
-    info = describe(backend, name)
+    side = SMALL[name]
+    info = describe(backend, name, side)
     end = len(info.layers)
     assert len(info.cuts) > 8 and info.cuts[-1].index == end
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 160, 160, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
     np.save(tmp_path / "pixels.npy", pixels)
-    spec = NetworkSpec(f"torch/timm.{name}", 160, None, "random:0")
+    spec = NetworkSpec(f"torch/timm.{name}", side, None, "random:0")
     whole = run(backend, spec, Source(tmp_path / "pixels.npy", 0), info, -1)
     assert np.isfinite(whole).all() and np.ptp(whole, axis=0).max() > 0
     for place in (len(info.cuts) // 3, 2 * len(info.cuts) // 3):

@@ -82,6 +82,20 @@ def extract_layer(graph: LayerGraph, module: nn.Module, start: int, index: int) 
     return _copy(graph, module, start, index + 1, graph.layers[index])
 
 
+def place(module: nn.Module, device: torch.device) -> None:
+    """Let graphs in a module make new tensors on a device, where tracing recorded another one."""
+
+    def here(value: Any) -> Any:
+        return device if isinstance(value, torch.device) else value
+
+    for part in module.modules():
+        if isinstance(part, fx.GraphModule):
+            for node in part.graph.nodes:
+                node.args = fx.node.map_aggregate(node.args, here)
+                node.kwargs = fx.node.map_aggregate(node.kwargs, here)
+            part.recompile()
+
+
 def _crossing(graph: LayerGraph, index: int) -> fx.Node:
     if index not in graph.crossings:
         raise PluginError(f"Expected a cut point, got layer {index}, past which more flows.")
@@ -174,6 +188,7 @@ def _measure(graph: LayerGraph, image_size: int) -> tuple[dict[fx.Node, Any], li
         memo[id(parameter)] = nn.Parameter(memo[id(parameter)])
     # Gradients stay on: without them attention takes a fused path that no counter knows.
     module = copy.deepcopy(graph.module, memo)
+    place(module, torch.device("meta"))
     pixels = torch.empty(_BATCH, 3, image_size, image_size, device="meta")
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         recorder = _Recorder(module, counter, graph.stages)

@@ -19,6 +19,7 @@ from automl_tl.modelfile import ModelFacts
 from automl_tl.types import NetworkSpec
 from automl_tl_torch import archive
 from automl_tl_torch.device import exact_float32
+from automl_tl_torch.graph import place
 from automl_tl_torch.head import HeadModule
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class TorchModel:
         from automl_tl_torch import export
 
         classifier = copy.deepcopy(trained).to("cpu")
+        place(classifier, torch.device("cpu"))
         classifier.to(memory_format=torch.contiguous_format)
         if format == "safetensors":
             save_model(path, classifier.state_dict(), metadata)

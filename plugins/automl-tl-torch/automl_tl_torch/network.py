@@ -198,6 +198,7 @@ def build(spec: NetworkSpec, backbone: Backbone, device: torch.device) -> Networ
     make = chain if isinstance(network, Mapping) else trace
     graph = make(network, backbone.key)
     module = graph.module.to(device)
+    graphs.place(module, device)
     # `Module.to` would refuse tensors of five axes, which some transformers keep.
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.ndim == 4:
