@@ -85,15 +85,12 @@ def check_plugin(
     # To call a hook that hangs again, in this process, would hang it too.
     provided = _provided(plugin) if examination.usable else {}
     keys = _chosen(provided.get("backbones", ()), plugin, backbones) if provided else []
-    with ExitStack() as stack:
-        hosts: dict[str, BackendHost] = {}
-        for backbone in (get_plugins().backbone(key) for key in keys):
-            name = backbone.backend
-            if name not in hosts and name in get_plugins().backends:
-                hosts[name] = stack.enter_context(BackendHost(name, "cpu", THREADS, log))
-            found += check_backbone(backbone, stage, hosts.get(name))
-        for name in provided.get("backends", ()):
-            found += check_backend(name, stage, hosts.get(name), keys)
+    for backbone in (get_plugins().backbone(key) for key in keys):
+        with _process(backbone.backend, log) as host:
+            found += check_backbone(backbone, stage, host)
+    for name in provided.get("backends", ()):
+        with _process(name, log) as host:
+            found += check_backend(name, stage, host, keys)
     for name in provided.get("datasets", ()):
         found += check_dataset(name, stage)
     for name in provided.get("engines", ()):
@@ -151,6 +148,16 @@ def check_engine(name: str, stage: Stage = silent) -> list[Finding]:
     """Return what the kit finds of an engine."""
     with engine_checks.crew(name) as team:
         return _findings(engine_checks.ENGINE_CHECKS, team, stage)
+
+
+@contextmanager
+def _process(backend: str, log: Path | None) -> Iterator[BackendHost | None]:
+    """Start a process of a backend, if there is one: exports leave half a gigabyte in it each."""
+    if backend not in get_plugins().backends:
+        yield None
+        return
+    with BackendHost(backend, "cpu", THREADS, log) as host:
+        yield host
 
 
 @contextmanager

@@ -52,9 +52,6 @@ class NumpyBackend:
         finally:
             np.random.set_state(state)
 
-    def download(self, backbone):
-        raise WeightsError(f"{backbone} has no published weights.")
-
     def classifier(self, backbone, weights):
         raise WeightsError(f"{backbone} has no published weights.")
 
