@@ -92,7 +92,7 @@ class Store:
         place = self.place(kind, key)
         path = place / "data.npy"
         try:
-            meta = read_json(place / "meta.json")
+            meta = _read_meta(place / "meta.json")
             if place not in self._trusted:
                 if checksum(path) != meta["checksum"]:
                     raise ValueError
@@ -233,7 +233,7 @@ class Store:
         found = []
         for path in self.root.glob("*/??/*/meta.json"):
             with suppress(OSError, ValueError):
-                meta = read_json(path)
+                meta = _read_meta(path)
                 if {"kind", "bytes", "seconds"} <= set(meta):
                     found.append(Entry(path.parent / "data.npy", meta))
         return found
@@ -270,6 +270,18 @@ class Store:
             if folder.name not in ("locks", DOWNLOADS):
                 shutil.rmtree(folder, ignore_errors=True)
         return freed
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    """Read what is kept of an entry; raises ``OSError``, or ``ValueError`` when it is damaged."""
+    meta = read_json(path)
+    if not isinstance(meta, dict):
+        raise ValueError
+    for name in ("bytes", "seconds", "checksum"):
+        value = meta.get(name, 0)
+        if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise ValueError
+    return meta
 
 
 def default_root() -> Path:

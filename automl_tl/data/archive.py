@@ -37,8 +37,11 @@ _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOF
 
 
 def is_archive(path: Path) -> bool:
-    """Tell by its content whether a file is a zip or a (compressed) tar archive."""
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    """Tell by its content whether a file is a zip or a (compressed) tar archive, sound or not."""
+    try:
+        return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    except _DAMAGE:
+        return True
 
 
 def stem(archive: Path) -> str:

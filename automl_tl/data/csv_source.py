@@ -69,7 +69,8 @@ def read_csv(path: Path, confined: bool = False) -> tuple[list[Row], list[str]]:
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}.") from None
     if rows and not any(row[0].is_file() for row in rows.values()):
-        first = next(iter(rows.values()))[0]
+        first = str(next(iter(rows.values()))[0])
+        first = first if first.isprintable() else repr(first)
         raise DataError(
             f"None of the paths in {path} leads to a file: they count from the CSV "
             f"file's folder, the first one is {first}."

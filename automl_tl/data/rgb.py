@@ -60,7 +60,8 @@ def _from_16_bit(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _from_unbounded(image: Image.Image) -> NDArray[np.uint8]:
-    values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     ranges = [1, 255, 65535] if image.mode == "F" else [255, 65535]
     if image.format == "PPM" and image.mode == "I":
