@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from automl_tl.api import Best, Study
+    from automl_tl.api import Study
+    from automl_tl.best import Best
     from automl_tl.errors import AutoMLError
 
 __all__ = ["AutoMLError", "Best", "Study"]

@@ -6,14 +6,15 @@ import time as clock
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl_tl import plugin_files, prepare, storage, summary
+from automl_tl import plugin_files, prepare, summary
+from automl_tl.best import Best
 from automl_tl.bounds import DEFAULT_TRIALS, make_bounds
 from automl_tl.cache.store import Store
 from automl_tl.errors import StudyError, UsageError
 from automl_tl.guard import alone
 from automl_tl.needed import check_files
 from automl_tl.plugins import get_plugins, use_files
-from automl_tl.recorded import check_trials
+from automl_tl.recorded import open_study
 from automl_tl.search import Search
 from automl_tl.stages import as_events, silent
 from automl_tl.study import StudyDirectory
@@ -22,8 +23,6 @@ from automl_tl.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import optuna
-
     from automl_tl.deliver_ensemble import EnsembleReport
     from automl_tl.export import ExportReport
     from automl_tl.networks import Networks
@@ -31,32 +30,6 @@ if TYPE_CHECKING:
     from automl_tl.study import StudyData
 
     Listener = Callable[[Mapping[str, Any]], None]
-
-
-class Best:
-    """The best trial of a study.
-
-    Attributes:
-        number: Of the trial.
-        params: What it trained.
-        metrics: Its figures on the validation split.
-        test: Its figures on the test split; None when they were not computed.
-        optimism: How far its validation accuracy is to be trusted.
-    """
-
-    def __init__(self, study: Study, facts: Mapping[str, Any]) -> None:
-        self._study = study
-        self.number: int = facts["trial"]
-        self.params: dict[str, Any] = dict(facts["params"])
-        self.metrics: dict[str, Any] = dict(facts["validation"])
-        self.test: dict[str, Any] | None = facts["test"]
-        self.optimism: dict[str, Any] = dict(facts["optimism"])
-
-    def export(
-        self, path: str | Path, format: str | None = None, calibrate: bool = False
-    ) -> ExportReport:
-        """Export the model; see ``Study.export``."""
-        return self._study.export(path, format, self.number, calibrate)
 
 
 class Study:
@@ -224,7 +197,7 @@ class Study:
             self._directory.write_bounds({"trials": trials, "time": time, "target": target})
         if workers is not None and workers < 1:
             raise UsageError(f"workers: expected 1 or more, got {workers}.")
-        store = self._store = self._store or Store()
+        store = self._cache()
         self._networks = self._networks or prepare.open_networks(
             self._directory, self._data, device, store, as_events(tell, bounds.deadline)
         )
@@ -244,7 +217,7 @@ class Study:
 
     def summary(self) -> dict[str, Any]:
         """Return everything that is known of the study, JSON-ready."""
-        return summary.summarise(self._directory, self._data, self._optuna())
+        return summary.summarise(self._directory, self._data, open_study(self._directory))
 
     @property
     def best(self) -> Best:
@@ -283,12 +256,11 @@ class Study:
         from automl_tl.deliver import export_trial
 
         check_files(self._directory.config)
-        self._store = self._store or Store()
         return export_trial(
             self._directory,
             self._data,
-            self._optuna(),
-            self._store,
+            open_study(self._directory),
+            self._cache(),
             Path(path).expanduser().absolute(),
             format,
             trial,
@@ -314,13 +286,12 @@ class Study:
         from automl_tl.deliver_ensemble import export_ensemble
 
         check_files(self._directory.config)
-        self._store = self._store or Store()
         destination = Path(path).expanduser().absolute()
         return export_ensemble(
             self._directory,
             self._data,
-            self._optuna(),
-            self._store,
+            open_study(self._directory),
+            self._cache(),
             destination,
             calibrate,
             stage,
@@ -341,9 +312,9 @@ class Study:
         """
         from automl_tl.report.write import write_report
 
-        self._store = self._store or Store()
         destination = Path(path).expanduser().absolute() if path else None
-        return write_report(self._directory, self._data, self._optuna(), self._store, destination)
+        study = open_study(self._directory)
+        return write_report(self._directory, self._data, study, self._cache(), destination)
 
     def _earlier_bounds(self, done: int) -> tuple[int | None, str | float | None, float | None]:
         """Return the bounds of the last search, unless they are used up."""
@@ -352,11 +323,9 @@ class Study:
             return None, None, None
         return asked.get("trials"), asked.get("time"), asked.get("target")
 
-    def _optuna(self) -> optuna.Study:
-        config = self._directory.config
-        study = storage.open_optuna(self.directory, config.storage, config.name, config.seed)
-        check_trials(study, config.metric)
-        return study
+    def _cache(self) -> Store:
+        self._store = self._store or Store()
+        return self._store
 
 
 def _ignore(event: Mapping[str, Any]) -> None:

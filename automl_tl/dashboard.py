@@ -20,7 +20,7 @@ from optuna.exceptions import ExperimentalWarning
 from automl_tl import storage
 from automl_tl.dashboard_text import MARK, attributes, study_note, trial_note
 from automl_tl.errors import StudyError, UsageError
-from automl_tl.recorded import check_trials
+from automl_tl.recorded import open_study
 from automl_tl.report.write import NAME
 from automl_tl.summary import summarise
 
@@ -80,11 +80,9 @@ class Dashboard:
                 "The dashboard needs optuna-dashboard, which is not installed: install automl-tl "
                 "with its extra, `pip install 'automl-tl[dashboard]'`."
             ) from None
-        config = directory.config
         self._directory = directory
         self._data = data
-        self._study = storage.open_optuna(directory.path, config.storage, config.name, config.seed)
-        check_trials(self._study, config.metric)
+        self._study = open_study(directory)
         application = optuna_dashboard.wsgi(self._study._storage)
         try:
             self._server = _Server((HOST, port), _Quiet)

@@ -7,13 +7,14 @@ import threading
 import time
 import urllib.request
 import uuid
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.error import HTTPError
 
 from automl_tl.errors import WeightsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from automl_tl.stages import Stage
@@ -119,9 +120,12 @@ def reason(error: BaseException) -> str:
     return str(text).splitlines()[0][:300].rstrip(".")
 
 
-def ask(url: str, method: str, timeout: float) -> Any:
+def ask(
+    url: str, method: str, timeout: float, headers: Mapping[str, str] = MappingProxyType({})
+) -> Any:
     """Send a request, through the proxies that the environment names now; raises ``OSError``."""
-    request = urllib.request.Request(url, method=method, headers={"User-Agent": "automl-tl"})
+    headers = {"User-Agent": "automl-tl", **headers}
+    request = urllib.request.Request(url, method=method, headers=headers)
     return urllib.request.build_opener().open(request, timeout=timeout)
 
 

@@ -13,10 +13,7 @@ if TYPE_CHECKING:
 
 
 def missing_files(config: Config) -> str | None:
-    """Say which plugin files a study needs; None when nothing is missing.
-
-    The study may come from a stranger, so the files that it names are not loaded for it.
-    """
+    """Say which plugin files a study needs; None when nothing is missing."""
     if not config.plugins or all(key in get_plugins().backbones for key in config.backbones):
         return None
     unknown = next(key for key in config.backbones if key not in get_plugins().backbones)

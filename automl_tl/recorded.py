@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import TrialState
 
 from automl_tl.errors import StudyError
+from automl_tl.storage import FACTS, open_optuna
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,29 +16,28 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-FACTS = "facts"
-"""The user attribute that holds them."""
+    from automl_tl.study import StudyDirectory
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
-def check_trials(study: optuna.Study, metric: str) -> None:
-    """Check the facts of all finished trials.
-
-    Args:
-        study: The Optuna study.
-        metric: What is optimised; a complete trial has a figure of it.
+def open_study(directory: StudyDirectory) -> optuna.Study:
+    """Open the Optuna study of a study directory, the facts of all finished trials checked.
 
     Raises:
-        StudyError: Names the first trial with facts of the wrong kind, and which.
+        StudyError: As ``storage.open_optuna``; or names the first trial with facts of the wrong
+            kind, and which.
     """
+    config = directory.config
+    study = open_optuna(directory.path, config.storage, config.name, config.seed)
     for trial in study.get_trials(deepcopy=False, states=_ENDED):
-        wrong = _wrong(trial, metric)
+        wrong = _wrong(trial, config.metric)
         if wrong:
             raise StudyError(
                 f"Trial {trial.number} of the study {study.study_name!r} is recorded with a "
                 f"damaged {wrong!r}: put back a copy of its storage."
             )
+    return study
 
 
 def _wrong(trial: FrozenTrial, metric: str) -> str | None:

@@ -15,7 +15,7 @@ from automl_tl.errors import StudyError
 from automl_tl.guard import Interrupts, alone
 from automl_tl.plugins import get_plugins
 from automl_tl.prepare import study_space
-from automl_tl.recorded import check_trials
+from automl_tl.recorded import open_study
 from automl_tl.specs import WorkerSettings
 from automl_tl.storage import best_trials
 from automl_tl.tally import Tally
@@ -123,10 +123,8 @@ class Search:
         return self._reason or "finished"
 
     def _open(self) -> optuna.Study:
-        config = self._directory.config
-        study = storage.open_optuna(self._directory.path, config.storage, config.name, config.seed)
-        check_trials(study, config.metric)
-        self._baselines = Baselines(study, study_space(config))
+        study = open_study(self._directory)
+        self._baselines = Baselines(study, study_space(self._directory.config))
         self._baselines.enqueue()
         for number, again in storage.reap(study, "its process died", exclusive=True):
             self._warn(died(number, "its process died", again))

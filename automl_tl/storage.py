@@ -14,7 +14,6 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from automl_tl import recorded
 from automl_tl.errors import StudyError
 from automl_tl.journal import Journal, damage
 from automl_tl.sampler import SeededSampler
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
 JOURNAL = "journal.log"
 OWNER = "owner"
 RETRY_OF = "retry_of"
-FACTS = recorded.FACTS
+FACTS = "facts"
+"""The user attribute that holds what is recorded of a trial."""
 
 
 def open_storage(directory: Path, url: str | None) -> optuna.storages.BaseStorage:

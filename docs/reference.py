@@ -8,7 +8,7 @@ import re
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from automl_tl import api, deliver_ensemble, errors, export, hookspecs, protocols, specs
+from automl_tl import api, best, deliver_ensemble, errors, export, hookspecs, protocols, specs
 from automl_tl.data import index
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def python_api(exported: Iterable[str]) -> str:
     Args:
         exported: What ``automl_tl`` exports.
     """
-    described = (api.Study, api.Best, export.ExportReport, deliver_ensemble.EnsembleReport)
+    described = (api.Study, best.Best, export.ExportReport, deliver_ensemble.EnsembleReport)
     names = [one.__name__ for one in described]
     parts = [API.format(exported=_listed([f"`{name}`" for name in exported]))]
     for one in described:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import http.client
 import urllib.error
-import urllib.request
 from typing import IO, TYPE_CHECKING
+
+from automl_tl.downloads import ask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,11 +54,10 @@ def _receive(url: str, file: IO[bytes]) -> None:
             if not validator:
                 file.seek(0)
                 file.truncate()
-            headers = {"User-Agent": "automl-tl"}
+            headers = {}
             if done := file.tell():
-                headers |= {"Range": f"bytes={done}-", "If-Range": validator}
-            request = urllib.request.Request(url, headers=headers)
-            with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+                headers = {"Range": f"bytes={done}-", "If-Range": validator}
+            with ask(url, "GET", _TIMEOUT, headers) as answer:
                 validator = _strong(answer.headers.get("ETag", ""))
                 _append(answer, file)
             return

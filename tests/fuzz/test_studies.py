@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from automl_tl.api import Study
 from automl_tl.cache.store import Store
 from automl_tl.kept import head_weights
+from automl_tl.recorded import open_study
 from automl_tl.report.write import write_report
 from tests.fuzz.mutations import fuzzed, mutated, read
 from tests.report.conftest import fill, make
@@ -66,7 +67,8 @@ def test_any_study_is_reported_or_refused(
 
 
 def _report(study: Study, cache: Path) -> Any:
-    return write_report(study._directory, study._data, study._optuna(), Store(cache), None)
+    directory = study._directory
+    return write_report(directory, study._data, open_study(directory), Store(cache), None)
 
 
 @fuzzed
