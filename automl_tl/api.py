@@ -147,6 +147,7 @@ class Study:
         trials: int | None = None,
         time: str | float | None = None,
         target: float | None = None,
+        trial_timeout: str | float | None = None,
         workers: int | None = None,
         device: str = "auto",
         engine: str = "local",
@@ -161,6 +162,9 @@ class Study:
             time: Wall time, seconds or ``30m``; it holds, the test figures included. Without any
                 bound, those of the study's last search count again.
             target: Value of the metric that is good enough.
+            trial_timeout: Longest that a trial may take, seconds or ``5m``. It then ends with the
+                model so far, or fails when it has none, and is not tried again; a framework that
+                does not obey within ten seconds is ended.
             workers: Processes; one a GPU by default, else one.
             device: ``auto``, ``cpu``, ``cuda:0``, ...
             engine: What starts the workers.
@@ -187,14 +191,18 @@ class Study:
                 self._directory.add_plugins(files)
         done = sum(self.summary()["state"].values())
         if trials is None and time is None and target is None:
-            trials, time, target = self._earlier_bounds(done)
-        bounds = make_bounds(self._directory.config.metric, done, trials, time, target, started)
+            trials, time, target, earlier = self._earlier_bounds(done)
+            trial_timeout = earlier if trial_timeout is None else trial_timeout
+        bounds = make_bounds(
+            self._directory.config.metric, done, trials, time, target, started, trial_timeout
+        )
         if trials is None and time is None and target is None:
             limit = format_duration(bounds.seconds or 0)
             text = f"No bound was given: at most {DEFAULT_TRIALS} more trials and {limit}."
             tell({"event": "note", "text": text})
-        else:
-            self._directory.write_bounds({"trials": trials, "time": time, "target": target})
+        asked = {"trials": trials, "time": time, "target": target, "trial_timeout": trial_timeout}
+        if any(value is not None for value in asked.values()):
+            self._directory.write_bounds(asked)
         if workers is not None and workers < 1:
             raise UsageError(f"workers: expected 1 or more, got {workers}.")
         store = self._cache()
@@ -316,12 +324,13 @@ class Study:
         study = open_study(self._directory)
         return write_report(self._directory, self._data, study, self._cache(), destination)
 
-    def _earlier_bounds(self, done: int) -> tuple[int | None, str | float | None, float | None]:
-        """Return the bounds of the last search, unless they are used up."""
+    def _earlier_bounds(self, done: int) -> tuple[Any, Any, Any, Any]:
+        """Return the bounds of the last search, unless they are used up; a trial's never is."""
         asked = self._directory.bounds()
+        longest = asked.get("trial_timeout")
         if asked.get("trials") is not None and done >= asked["trials"]:
-            return None, None, None
-        return asked.get("trials"), asked.get("time"), asked.get("target")
+            return None, None, None, longest
+        return asked.get("trials"), asked.get("time"), asked.get("target"), longest
 
     def _cache(self) -> Store:
         self._store = self._store or Store()

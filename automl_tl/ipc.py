@@ -6,6 +6,7 @@ anonymous pipes; nothing that comes from a file or a network ever goes through t
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import queue
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LENGTH = struct.Struct("<Q")
+_PR_SET_PDEATHSIG = 1
 
 
 class Channel:
@@ -142,9 +144,13 @@ class Child:
         try:
             self.process.wait(grace)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(2)
+            self.kill()
+
+    def kill(self) -> None:
+        """Kill the process, and wait a moment until it is gone."""
+        self.process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(2)
 
     def hang_up(self) -> None:
         """Close the pipe to the process, which thereupon ends by itself."""
@@ -159,6 +165,8 @@ def parent_channel() -> Channel:
     Whatever is printed from then on goes to stderr. The process ends at once when its parent does,
     and ignores Ctrl-C and SIGTERM, which reach the whole group and are the parent's to handle.
     """
+    if sys.platform == "linux":  # native code that hangs may keep the thread below from running
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     writer = os.fdopen(os.dup(1), "wb")

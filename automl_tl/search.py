@@ -107,6 +107,7 @@ class Search:
                     threads,
                     self._store.root,
                     self._store.max_bytes,
+                    self._bounds.trial_seconds,
                 )
 
             devices = (device,) * len(gpus)

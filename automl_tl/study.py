@@ -254,7 +254,7 @@ class StudyDirectory:
         return result if _is_result(result, self.config.metric) else None
 
     def bounds(self) -> dict[str, Any]:
-        """Return the bounds of the last search: ``trials``, ``time``, ``target``; or nothing."""
+        """Return the bounds of the last search, by the names of ``Study.search``; or nothing."""
         try:
             asked = read_json(self.path / "bounds.json")
         except (OSError, ValueError):

@@ -32,6 +32,7 @@ from automl_tl.twins import Twins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from automl_tl.networks import Networks
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 TOGETHER = 8
 """Most frozen trials that are asked for at once, to train their heads together."""
+OBEY_SECONDS = 10.0
+"""How long past its time a trial may take to end before its framework's process is ended."""
 SAVED_A_SECOND = 25e6
 """Parameters that a slow disk writes: 300 M took 11 s on one at 110 MB/s."""
 
@@ -57,6 +60,7 @@ class Setup:
         threads: Its CPU threads.
         cache: Root of the cache.
         cache_bytes: Bound of the cache.
+        trial_seconds: Longest that a trial may take; None for no bound.
     """
 
     directory: Path
@@ -67,6 +71,7 @@ class Setup:
     threads: int
     cache: Path
     cache_bytes: int
+    trial_seconds: float | None = None
 
 
 class Worker:
@@ -176,7 +181,8 @@ class Worker:
                 attempt.take_over(self.study.get_trials(deepcopy=False)[twin])
                 self._told(attempt)
                 continue
-            shared = self._runner.shared(attempt.spec)
+            with self._watched(attempt):
+                shared = self._runner.shared(attempt.spec)
             common = common if together else shared
             if shared is None or shared != common:
                 alone = attempt
@@ -199,7 +205,8 @@ class Worker:
     def _ask(self) -> Attempt:
         trial = self.study.ask()
         trial.set_user_attr(storage.OWNER, self._owner)
-        attempt = Attempt(self, trial, self._space, len(self._data.rows("train")))
+        images, longest = len(self._data.rows("train")), self._setup.trial_seconds
+        attempt = Attempt(self, trial, self._space, images, longest)
         params = dict(trial.params)
         self.say("trial_asked", number=trial.number, backbone=attempt.spec.backbone, params=params)
         return attempt
@@ -208,11 +215,13 @@ class Worker:
         """Run attempts that have the same ``shared``, or one."""
         outcomes: Sequence[Outcome | Exception]
         try:
-            if self._runner.shared(batch[0].spec) is None:
-                outcomes = [self._runner.run(batch[0].spec, batch[0].hooks())]
-            else:
-                specs, hooks = [one.spec for one in batch], [one.hooks() for one in batch]
-                outcomes = self._runner.run_together(specs, hooks)
+            with self._watched(batch[0]):
+                batch[0].check()
+                if self._runner.shared(batch[0].spec) is None:
+                    outcomes = [self._runner.run(batch[0].spec, batch[0].hooks())]
+                else:
+                    specs, hooks = [one.spec for one in batch], [one.hooks() for one in batch]
+                    outcomes = self._runner.run_together(specs, hooks)
         except Exception as error:
             outcomes = [error] * len(batch)
         for attempt, outcome in zip(batch, outcomes, strict=True):
@@ -227,6 +236,11 @@ class Worker:
                 except AutoMLError as error:
                     attempt.fail(error, len(batch))
             self._told(attempt)
+
+    def _watched(self, attempt: Attempt) -> AbstractContextManager[None]:
+        """End the framework's process of an attempt that does not obey, as a hang does not."""
+        host = self._host(attempt.spec.backbone.partition("/")[0])
+        return host.killed_after(attempt.deadline - time.monotonic() + OBEY_SECONDS)
 
     def _keep(self, attempt: Attempt, outcome: Outcome) -> None:
         """Write a trial's files before it is told, so that no finished trial lacks them."""

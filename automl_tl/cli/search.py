@@ -26,6 +26,10 @@ Time = Annotated[
 Target = Annotated[
     float | None, typer.Option(metavar="VALUE", help="Stop when a trial reaches this value.")
 ]
+TrialTimeout = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="End a trial after 5m, with the model it has by then."),
+]
 Workers = Annotated[
     int | None, typer.Option(metavar="N", help="Worker processes [default: one a device]")
 ]
@@ -62,6 +66,7 @@ def search(
     trials: Trials = None,
     time: Time = None,
     target: Target = None,
+    trial_timeout: TrialTimeout = None,
     backbone: Annotated[
         list[str] | None,
         typer.Option(
@@ -129,6 +134,7 @@ def search(
         trials=trials,
         time=time,
         target=target,
+        trial_timeout=trial_timeout,
         metric=metric,
         seed=seed,
         workers=workers,
@@ -147,6 +153,7 @@ def resume(
     trials: Trials = None,
     time: Time = None,
     target: Target = None,
+    trial_timeout: TrialTimeout = None,
     workers: Workers = None,
     device: Device = None,
     engine: Engine = None,
@@ -166,6 +173,7 @@ def resume(
         trials=trials,
         time=time,
         target=target,
+        trial_timeout=trial_timeout,
         workers=workers,
         device=device,
         engine=engine,
@@ -238,6 +246,7 @@ def _run(
         trials=options.trials,
         time=options.time,
         target=options.target,
+        trial_timeout=options.trial_timeout,
         workers=options.workers,
         device=options.device or "auto",
         engine=options.engine or "local",
