@@ -45,8 +45,7 @@ def load_backend() -> Any:
 
     class Trainer(NumpyTrainer):
         def train(self, epoch: Any) -> Any:
-            for done in super().train(epoch):
-                yield done
+            yield from super().train(epoch)
             if happens("slow epoch"):
                 time.sleep(1)
             if happens("segfault"):

@@ -94,9 +94,9 @@ def test_a_trial_that_eats_memory_costs_itself(
 ) -> None:
     """Allocations are refused: ``RLIMIT_AS`` holds for every process of the search."""
     faults.cause("memory")
-    limit = ("sh", "-c", 'ulimit -v 2000000; exec "$@"', "sh")
+    limit = ("sh", "-c", 'ulimit -v 1500000; exec "$@"', "sh")
     process = cli.under(limit, "search", str(photos), *TUNED, "--trials", "2")
-    out, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     first, second = cli.show("s")["trials"]
     assert first["state"] == "failed" and "MemoryError" in first["reason"]
