@@ -127,6 +127,11 @@ def prepare(
     )
 
 
+def hash_files(index: DataIndex, progress: Progress | None = None) -> list[str]:
+    """Return the SHA-256 of every file's bytes, in the index's order; empty where unreadable."""
+    return _hash_files(index, progress or _ignore, None)[0]
+
+
 def _ignore(what: str, done: int, total: int) -> None:
     pass
 

@@ -38,6 +38,7 @@ class SearchOptions:
         device: ``auto``, ``cpu``, ``mps`` or ``cuda:N``.
         engine: Name of an engine.
         storage: Optuna storage URL.
+        artifacts: Folder or ``s3://BUCKET/PATH`` for the trials' files.
         log: Names of observers.
         first: Trials to begin with; a file's only.
         plugins: Plugin files, absolute; a file's only.
@@ -58,6 +59,7 @@ class SearchOptions:
     device: str | None = None
     engine: str | None = None
     storage: str | None = None
+    artifacts: str | None = None
     log: tuple[str, ...] = ()
     first: tuple[Mapping[str, Any], ...] = ()
     plugins: tuple[str, ...] = ()
@@ -282,6 +284,7 @@ _READERS: Mapping[str, Any] = {
     "device": _text,
     "engine": _text,
     "storage": _text,
+    "artifacts": _text,
     "log": _texts,
     "first": _first,
     "plugins": _plugins,
