@@ -299,6 +299,7 @@ class Worker:
         spec = trial.user_attrs[storage.FACTS]["spec"]
         head = self._directory.head(number)
         if not head.is_file():
+            kept.check(self._directory.model(number))
             host = self._host(spec["backbone"].partition("/")[0])
             test_trial(self._directory, self._data, number, spec, self._setup.networks, host)
             return

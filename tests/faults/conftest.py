@@ -7,10 +7,11 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from automl_tl import Study
 from automl_tl.scaffold import new_plugin
 from tests.commandline import CommandLine, tree
 from tests.installing import install
@@ -63,6 +64,11 @@ def faults(tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> Fault
 def cli(tmp_path: Path, faults: Faults) -> CommandLine:
     """The command line with a cache of its own, so that every test fills it."""
     return CommandLine(tmp_path, tmp_path / "cache")
+
+
+def facts(cli: CommandLine, study: str = "s") -> dict[str, Any]:
+    """Return what ``show --json`` prints, without starting a process."""
+    return Study.open(cli.folder / "studies" / study).summary()
 
 
 def wait_until(process: Popen[str], happened: Callable[[], bool], what: str) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tests.commandline import tree
-from tests.faults.conftest import SEARCH, wait_until
+from tests.faults.conftest import SEARCH, facts, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,8 +72,8 @@ def test_an_image_that_crashes_its_decoder_is_named_and_left_out(
     crashed = "crashed its decoder (killed by SIGSEGV)"
     named = f"circle/003.png ({crashed}); cross/011.png ({crashed})."
     assert f"2 images are left out: {named}" in err
-    assert cli.show("s")["data"]["images"] == 120
-    assert cli.show("s")["state"]["complete"] == 1
+    assert facts(cli)["data"]["images"] == 120
+    assert facts(cli)["state"]["complete"] == 1
 
 
 def test_an_image_that_hangs_its_decoder_ends_with_the_time(data: Path, cli: CommandLine) -> None:
@@ -98,7 +98,7 @@ def test_a_killed_decoding_is_started_again(data: Path, cli: CommandLine, faults
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "left out" not in err
-    assert cli.show("s")["data"]["images"] == 120
+    assert facts(cli)["data"]["images"] == 120
 
 
 def _decoders(process: Popen[str]) -> list[psutil.Process]:
