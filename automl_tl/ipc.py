@@ -7,6 +7,7 @@ anonymous pipes; nothing that comes from a file or a network ever goes through t
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import pickle
 import queue
@@ -110,7 +111,7 @@ class Child:
         log: Path | None = None,
         command: Sequence[str] = (),
     ) -> None:
-        stderr = log.open("ab") if log else None
+        stderr = _append_to(log) if log else None
         try:
             self.process = subprocess.Popen(
                 [*command, sys.executable, "-P", "-m", module, *arguments],
@@ -159,6 +160,32 @@ class Child:
                 self.process.stdin.close()
 
 
+class _Log(io.FileIO):
+    """Where what is printed goes; what a full disk does not take is lost."""
+
+    @classmethod
+    def of(cls, descriptor: int) -> io.TextIOWrapper:
+        raw = cls(descriptor, "w", closefd=False)
+        return io.TextIOWrapper(
+            io.BufferedWriter(raw), "utf-8", errors="backslashreplace", line_buffering=True
+        )
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def _append_to(log: Path) -> IO[bytes]:
+    """Open a log; nowhere to log to, such as a full disk, is no reason not to work."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("ab")
+    except OSError:
+        return open(os.devnull, "ab")
+
+
 def parent_channel() -> Channel:
     """Return the channel to our parent; call it once, first thing in a child.
 
@@ -171,4 +198,5 @@ def parent_channel() -> Channel:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     writer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    sys.stdout, sys.stderr = _Log.of(1), _Log.of(2)
     return Channel(sys.stdin.buffer, writer, on_close=lambda: os._exit(0))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
+from safetensors import SafetensorError
 
 from automl_tl import kept, metrics, storage
 from automl_tl.artifacts import FIGURES, FILES, MODELS, Artifacts
-from automl_tl.errors import StudyError
+from automl_tl.errors import AutoMLError, StudyError
 from automl_tl.recipe import model_facts
 from automl_tl.study import KEEP_MODELS
+from automl_tl.units import format_bytes
 
 if TYPE_CHECKING:
     import optuna
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from automl_tl.outcome import Outcome
     from automl_tl.study import StudyDirectory
     from automl_tl.study_data import StudyData
+
+_FIGURES_BYTES = 1 << 20
 
 
 class Keeper:
@@ -39,12 +44,27 @@ class Keeper:
         self._dropped: set[str] = set()
 
     def keep(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Write a trial's files before it is told, so that no finished trial lacks them."""
+        """Write a trial's files before it is told, so that no finished trial lacks them.
+
+        Raises:
+            StudyError: When there is no room for them.
+            AutoMLError: When the backend does not write the model for another reason.
+        """
         number = attempt.number
-        kept.write_figures(self._directory, number, outcome.logits, outcome.history)
-        if self._among_the_best(outcome.value):
-            facts = model_facts(self._directory.config, self._data, number, attempt.facts)
-            kept.write_model(self._directory, number, outcome.trained, facts.metadata())
+        try:
+            kept.write_figures(self._directory, number, outcome.logits, outcome.history)
+            if self._among_the_best(outcome.value):
+                facts = model_facts(self._directory.config, self._data, number, attempt.facts)
+                kept.write_model(self._directory, number, outcome.trained, facts.metadata())
+        except (AutoMLError, OSError, SafetensorError) as error:
+            self._check_room(outcome)
+            if isinstance(error, AutoMLError):
+                raise
+            raise StudyError(
+                f"The files of trial {number} cannot be written to {self._directory.path} "
+                f"({getattr(error, 'strerror', None) or error}): `automl-tl resume` goes on once "
+                "they can."
+            ) from None
         if self._artifacts:
             folder = self._directory.trial(number)
             files = [p for name in (*FIGURES, *MODELS) if (p := folder / name).is_file()]
@@ -60,6 +80,17 @@ class Keeper:
         self._directory.keep_models([trial.number for trial in (*best, *running)])
         if self._artifacts:
             self._artifacts.drop_models(self._study, self._dropped)
+
+    def _check_room(self, outcome: Outcome) -> None:
+        """Raise ``StudyError`` when the disk has no room for a trial's model."""
+        needed = 4 * outcome.facts.total_parameters + _FIGURES_BYTES
+        free = shutil.disk_usage(self._directory.path).free
+        if free < needed:
+            raise StudyError(
+                f"The disk of {self._directory.path} is full: {format_bytes(free)} are free, and a "
+                f"trial's files take up to {format_bytes(needed)}; free some space, and "
+                "`automl-tl resume` goes on."
+            )
 
     def _among_the_best(self, value: float) -> bool:
         best = storage.best_trials(self._study)[:KEEP_MODELS]

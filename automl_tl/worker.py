@@ -17,7 +17,7 @@ from automl_tl import kept, storage
 from automl_tl.artifacts import bring
 from automl_tl.attempt import STATES, Attempt
 from automl_tl.cache.store import Store
-from automl_tl.errors import AutoMLError, FinishTraining, UsageError
+from automl_tl.errors import AutoMLError, FinishTraining, StudyError, UsageError
 from automl_tl.heart import Heart
 from automl_tl.host import BackendHost
 from automl_tl.identify import identify
@@ -246,7 +246,7 @@ class Worker:
         for attempt, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, optuna.exceptions.UpdateFinishedTrialError):
                 attempt.lost()
-            elif isinstance(outcome, UsageError | optuna.exceptions.OptunaError):
+            elif isinstance(outcome, UsageError | StudyError | optuna.exceptions.OptunaError):
                 raise outcome  # no other trial would fare better
             elif isinstance(outcome, Exception):
                 attempt.fail(outcome, len(batch))
@@ -254,6 +254,8 @@ class Worker:
                 attempt.complete(outcome, len(batch))
                 try:
                     self._keeper.keep(attempt, outcome)
+                except StudyError:
+                    raise
                 except AutoMLError as error:
                     attempt.fail(error, len(batch))
             self._told(attempt)
@@ -330,8 +332,8 @@ def main() -> None:
     except AutoMLError as error:
         channel.send({"event": "fatal", "reason": str(error)})
     except Exception as error:  # say it before dying
-        traceback.print_exc()
         channel.send({"event": "fatal", "reason": f"{type(error).__name__}: {error}"})
+        traceback.print_exc()
     os._exit(1)
 
 

@@ -224,8 +224,9 @@ class Store:
         with suppress(OSError, ValueError):
             return read_json(path)
         value = make()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, value)
+        with suppress(OSError):  # it is made again the next time
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, value)
         return value
 
     def entries(self) -> list[Entry]:
