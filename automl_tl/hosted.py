@@ -74,6 +74,8 @@ class _Service:
             self.channel.send(("raise", _ours(error)))
         except EOFError:
             raise
+        except OSError as error:  # the machine's doing: its own words say all there is to say
+            self.channel.send(("broken", str(error.strerror or error)))
         except Exception as error:  # whatever a framework raises becomes one sentence
             traceback.print_exc()
             lines = str(error).strip().splitlines() or [""]

@@ -153,7 +153,8 @@ class Store:
         if size > self.max_bytes:
             raise CacheError(
                 f"An array of {format_bytes(size)} exceeds the cache's bound of "
-                f"{format_bytes(self.max_bytes)}: raise AUTOML_TL_CACHE_SIZE."
+                f"{format_bytes(self.max_bytes)}: raise AUTOML_TL_CACHE_SIZE, or free some space, "
+                "half of which is the bound otherwise."
             )
         self.shrink(reserve=size)
         used = sum(int(entry.meta["bytes"]) for entry in self.entries())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
@@ -47,6 +48,12 @@ class Disk(CommandLine):
 
     def _start(self, *arguments: str, command: tuple[str, ...] = ()) -> Popen[str]:
         return super()._start(*arguments, command=(*self._enter(), *command))
+
+    def cached_in(self) -> CommandLine:
+        """Return the command line with its cache on the disk, and studies elsewhere."""
+        other = copy.copy(self)
+        CommandLine.__init__(other, self.folder, self.path / "cache")
+        return other
 
     def fill(self, leave: int = 0) -> None:
         """Take all space but so many bytes."""
