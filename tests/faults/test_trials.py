@@ -125,3 +125,21 @@ def test_a_machine_out_of_memory_loses_the_framework_alone(
         assert [trial["state"] for trial in rest] == ["complete", "complete"]
     finally:
         group.rmdir()
+
+
+@pytest.mark.slow
+def test_the_time_holds_with_a_worker_that_hangs(
+    cli: CommandLine, photos: Path, faults: Faults
+) -> None:
+    faults.cause("slow epoch", 1000)
+    started = time.monotonic()
+    process = cli.start("search", str(photos), *TUNED, "--time", "15s")
+    faults.wait("slow epoch", process)
+    below = tree(process)
+    (worker,) = [one for one in below if "automl_tl.worker" in " ".join(one.cmdline())]
+    worker.suspend()
+    process.communicate(timeout=90)
+    assert time.monotonic() - started < 60
+    assert not psutil.wait_procs(below, timeout=10)[1]
+    cli.run("resume", "s", "--trials", "1", "--trial-timeout", "20s")
+    assert facts(cli)["state"]["running"] == 0
