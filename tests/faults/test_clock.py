@@ -43,6 +43,7 @@ def jumping(tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> 
     return CommandLine(tmp_path, tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_bounds_and_trials_do_not_heed_the_wall_clock(
     jumping: CommandLine, photos: Path, faults: Faults
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+
 from automl_tl.cache.store import Store
 from tests.faults.conftest import SEARCH, facts
 
@@ -39,6 +41,7 @@ def test_flipped_bytes_in_the_cache_are_noticed_and_computed_again(
     assert facts(cli, "t")["best"]["value"] == facts(cli)["best"]["value"]
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_in_a_model_is_refused_by_export(cli: CommandLine, photos: Path) -> None:
     cli.run("search", str(photos), *TUNED, "--trials", "1")
     model = cli.folder / "studies" / "s" / "trials" / "00000" / "model.safetensors"

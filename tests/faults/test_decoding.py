@@ -76,6 +76,7 @@ def test_an_image_that_crashes_its_decoder_is_named_and_left_out(
     assert facts(cli)["state"]["complete"] == 1
 
 
+@pytest.mark.slow
 def test_an_image_that_hangs_its_decoder_ends_with_the_time(data: Path, cli: CommandLine) -> None:
     mark(data / "circle" / "003.png", "hang")
     started = time.monotonic()
@@ -89,6 +90,7 @@ def test_an_image_that_hangs_its_decoder_ends_with_the_time(data: Path, cli: Com
     assert not psutil.wait_procs(below, timeout=10)[1], "something outlived the search"
 
 
+@pytest.mark.slow
 def test_a_killed_decoding_is_started_again(data: Path, cli: CommandLine, faults: Faults) -> None:
     mark(data / "circle" / "003.png", "hang")
     process = cli.start("search", str(data), *SEARCH, "--trials", "1")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.faults.conftest import SEARCH
 from tests.faults.disk import Disk, disk
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from tests.faults.conftest import Faults
 
@@ -41,6 +41,7 @@ def test_no_room_for_the_journal(disk: Disk, photos: Path, faults: Faults) -> No
     assert facts(disk)["state"]["complete"] == 2
 
 
+@pytest.mark.slow
 def test_no_room_for_a_checkpoint(disk: Disk, photos: Path, faults: Faults) -> None:
     """The journal's records still fit. The trial is begun again when there is room."""
     study = str(disk.path / "s")
@@ -57,6 +58,7 @@ def test_no_room_for_a_checkpoint(disk: Disk, photos: Path, faults: Faults) -> N
     assert (first["state"], again["state"], again["retry_of"]) == ("failed", "complete", 0)
 
 
+@pytest.mark.slow
 def test_no_room_for_the_cache(disk: Disk, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither for pixels, without which there is no study, nor for activations."""
     disk.fill(leave=200_000)
@@ -75,6 +77,7 @@ def test_no_room_for_the_cache(disk: Disk, photos: Path, monkeypatch: pytest.Mon
     small.run("resume", "s", "--trials", "9")
 
 
+@pytest.mark.slow
 def test_no_room_for_logs_a_report_or_an_export(disk: Disk, photos: Path) -> None:
     study, there = str(disk.path / "s"), disk.inside / "s"
     disk.run("search", str(photos), *TUNED, "--study", study, "--trials", "1")
@@ -95,6 +98,7 @@ def test_no_room_for_logs_a_report_or_an_export(disk: Disk, photos: Path) -> Non
     disk.run("export", study, "-o", str(disk.path / "out.onnx"))
 
 
+@pytest.mark.slow
 def test_a_study_that_cannot_be_written(disk: Disk, photos: Path) -> None:
     """It is shown, reported and exported; searching is refused in a sentence."""
     study = str(disk.path / "s")

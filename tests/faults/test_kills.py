@@ -68,6 +68,7 @@ def test_a_kill_during_a_checkpoint(cli: CommandLine, photos: Path, faults: Faul
     assert (lost["state"], again["state"], again["retry_of"]) == ("failed", "complete", 0)
 
 
+@pytest.mark.slow
 def test_a_kill_during_an_export(cli: CommandLine, photos: Path, faults: Faults) -> None:
     cli.run("search", str(photos), *TUNED, "--trials", "1")
     faults.cause("half an export")
@@ -79,7 +80,8 @@ def test_a_kill_during_an_export(cli: CommandLine, photos: Path, faults: Faults)
     open_model(cli.folder / "m.onnx")
 
 
-@pytest.mark.parametrize("at", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 9))])
+@pytest.mark.slow
+@pytest.mark.parametrize("at", range(1, 9))
 def test_a_kill_at_any_write_of_a_new_study(
     cli: CommandLine, photos: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
@@ -109,6 +111,7 @@ def test_a_kill_at_any_write_of_a_worker(
         assert facts(cli)["best"]["test"] is not None
 
 
+@pytest.mark.slow
 def test_nothing_outlives_a_killed_supervisor(
     cli: CommandLine, photos: Path, faults: Faults
 ) -> None:

@@ -35,6 +35,7 @@ def test_a_trial_that_hangs_costs_itself(cli: CommandLine, photos: Path, faults:
     assert found["best"]["test"] is not None
 
 
+@pytest.mark.slow
 def test_a_trial_that_takes_too_long_leaves_the_model_it_has(
     cli: CommandLine, photos: Path, faults: Faults
 ) -> None:
@@ -49,6 +50,7 @@ def test_a_trial_that_takes_too_long_leaves_the_model_it_has(
     assert bounds["trial_timeout"] == 10, "which `resume` without a bound takes up again"
 
 
+@pytest.mark.slow
 def test_the_time_holds_with_a_trial_that_hangs(
     cli: CommandLine, photos: Path, faults: Faults
 ) -> None:
@@ -89,6 +91,7 @@ def test_no_number_is_a_failed_trial_that_says_so(
     assert second["state"] == "complete"
 
 
+@pytest.mark.slow
 def test_a_trial_that_eats_memory_costs_itself(
     cli: CommandLine, photos: Path, faults: Faults
 ) -> None:
@@ -103,6 +106,7 @@ def test_a_trial_that_eats_memory_costs_itself(
     assert second["state"] == "complete"
 
 
+@pytest.mark.slow
 def test_a_machine_out_of_memory_loses_the_framework_alone(
     cli: CommandLine, photos: Path, faults: Faults
 ) -> None:
