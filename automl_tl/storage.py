@@ -8,6 +8,7 @@ study.
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -135,6 +136,13 @@ def find_optuna(directory: Path, url: str, name: str) -> optuna.Study | None:
         return optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         return None
+
+
+def ask(study: optuna.Study) -> optuna.Trial:
+    """Ask for a trial; whoever does must show that it is alive, see ``heart``."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
+        return study.ask()
 
 
 def place(url: str) -> str:
