@@ -6,13 +6,16 @@ import random
 import shutil
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import optuna
+import psutil
 import pytest
 from optuna.trial import TrialState
 
 from automl_tl import owner, storage
+from automl_tl.errors import StudyError
 from tests.commandline import CommandLine, tree
 from tests.postgres import postgres
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["postgres"]
 
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 SPACE = ("--backbone", "torch/tiny", "--set", "epochs=2..6", "--set", "depth=0.5..1")
 
 
@@ -77,6 +81,14 @@ def test_two_machines_begin_the_same_study_at_once(
     kept = sum("model" in name or "head" in name for t in trials for name in _files(t))
     assert kept >= 3
     assert len(models) < sum(len(_files(t)) for t in trials) or kept == 3
+
+
+def _finished(postgres: Server, name: str) -> dict[int, TrialState]:
+    try:
+        trials = _study(postgres, name).get_trials()
+    except (KeyError, StudyError):  # not begun yet, or PostgreSQL is away
+        return {}
+    return {t.number: t.state for t in trials if t.state in DONE}
 
 
 def _files(trial: optuna.trial.FrozenTrial) -> list[str]:
@@ -137,32 +149,34 @@ def test_random_kills_and_a_database_that_stops_lose_nothing(
     draw = random.Random(1)
     running: dict[int, subprocess.Popen[str]] = {}
     finished: dict[int, TrialState] = {}
-    done = {TrialState.COMPLETE, TrialState.PRUNED}
     outage: threading.Thread | None = None
-    for kill in range(kills + 1):
-        for index, machine in enumerate(machines):
-            if index not in running or running[index].poll() is not None:
-                running[index] = machine.start(*commands[index])
-        time.sleep(draw.uniform(2, 6) if kill else 8)
+    for kill in range(kills):
+        while True:
+            for index, machine in enumerate(machines):
+                if index not in running or running[index].poll() is not None:
+                    running[index] = machine.start(*commands[index])
+            now = _finished(postgres, name)
+            if len(now) >= bound * kill // kills:
+                break
+            time.sleep(0.5)
+        assert {number: now[number] for number in finished} == finished
+        finished = now
+        time.sleep(draw.uniform(0, 4))
         if outage:
             outage.join()
         if kill == kills // 2:
             outage = threading.Thread(target=postgres.restart_after, args=(away,))
             outage.start()
+            time.sleep(away)
             continue
-        now = {t.number: t.state for t in _study(postgres, name).get_trials() if t.state in done}
-        assert {number: now[number] for number in finished} == finished
-        finished = now
-        if kill == kills or len(now) >= bound:
-            break
         victims = tree(running[draw.randrange(2)])
-        kind = draw.choice(("framework", "worker", "everything"))
+        kind = draw.choice(("a worker or its framework", "everything"))
         print(f"{len(now)} finished; kill {kind} of {len(victims)} processes")
-        if kind == "everything":
-            for victim in victims:
+        if kind != "everything":
+            victims = draw.sample(victims[1:], min(1, len(victims) - 1))
+        for victim in victims:
+            with suppress(psutil.NoSuchProcess):
                 victim.kill()
-        elif len(victims) > 1:
-            draw.choice(victims[1:]).kill()
     for index, machine in enumerate(machines):
         if running[index].poll() is None:
             running[index].communicate(timeout=1800)
