@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -79,8 +80,9 @@ def new_study(
 ) -> tuple[StudyDirectory, StudyData, Networks]:
     """Create a study: open the data, choose backbones, decode, split, write.
 
-    Everything that can be wrong with the arguments is found before any costly work. Downloads of
-    weights take at most half of the time until the ``deadline``, on ``time.monotonic()``.
+    Everything that can be wrong with the arguments is found before any costly work. Downloading
+    a named data set takes at most half of the time until the ``deadline``, on ``time.monotonic()``;
+    weights take at most half of what is left then.
 
     Raises:
         AutoMLError: One sentence about what is wrong; no study is left behind.
@@ -104,7 +106,7 @@ def new_study(
                     domain(parameter, value)
     for name in log:
         plugins.observer(name)
-    index = sources.open_data(data, store.root, plugins.datasets, stage)
+    index = _open_data(data, store, stage, deadline)
     for note in index.notes:
         tell(note)
     with ExitStack() as stack:
@@ -145,9 +147,16 @@ def new_study(
 
 
 def open_networks(
-    study: StudyDirectory, data: StudyData, device: str, store: Store, stage: Stage
+    study: StudyDirectory,
+    data: StudyData,
+    device: str,
+    store: Store,
+    stage: Stage,
+    deadline: float = float("inf"),
 ) -> Networks:
     """Find a study's weights and pixel arrays again, decoding what the cache lost.
+
+    What must be downloaded again for that takes at most half of the time until the ``deadline``.
 
     Raises:
         UsageError: When this machine has no such device.
@@ -159,11 +168,15 @@ def open_networks(
         check_device(device, backends, lambda name: stack.enter_context(BackendHost(name, device)))
     space = study_space(study.config)
     specs = _specs(study.config, space, store)
-    return networks.Networks(specs, open_arrays(study, data, store, stage))
+    return networks.Networks(specs, open_arrays(study, data, store, stage, deadline))
 
 
 def open_arrays(
-    study: StudyDirectory, data: StudyData, store: Store, stage: Stage | None = None
+    study: StudyDirectory,
+    data: StudyData,
+    store: Store,
+    stage: Stage | None = None,
+    deadline: float = float("inf"),
 ) -> Arrays:
     """Find a study's pixel arrays, decoding what the cache lost.
 
@@ -180,8 +193,7 @@ def open_arrays(
     if len(found) == sum(map(len, sizes.values())):
         return found
     try:
-        datasets = get_plugins().datasets
-        index = sources.open_data(study.config.data, store.root, datasets, stage or silent)
+        index = _open_data(study.config.data, store, stage or silent, deadline)
     except DataError as error:
         raise StudyError(
             f"The images of the study {study.name} are needed again, because the cache no "
@@ -194,6 +206,12 @@ def open_arrays(
             f"{study.name} began: put them back, or start a new study."
         )
     return arrays
+
+
+def _open_data(data: str, store: Store, stage: Stage, deadline: float) -> DataIndex:
+    now = time.monotonic()
+    until = now + (deadline - now) / 2
+    return sources.open_data(data, store.root, get_plugins().datasets, stage, until)
 
 
 def _decode(
