@@ -98,8 +98,8 @@ class Study:
             plugins: Python files to load as plugins, here and in all processes of the search.
             device: That ``search`` will be given, checked before anything is created.
             listener: Told notes and progress, see ``search``.
-            deadline: ``time.monotonic()`` at which to give up reading images; downloads of weights
-                get half of the time until then.
+            deadline: ``time.monotonic()`` at which to give up reading images; the download of a
+                named data set gets half of the time until then, and weights half of the rest.
 
         Raises:
             AutoMLError: One sentence about what is wrong.
@@ -219,7 +219,12 @@ class Study:
             raise UsageError(f"workers: expected 1 or more, got {workers}.")
         store = self._cache()
         self._networks = self._networks or prepare.open_networks(
-            self._directory, self._data, device, store, as_events(tell, bounds.deadline)
+            self._directory,
+            self._data,
+            device,
+            store,
+            as_events(tell, bounds.deadline),
+            bounds.deadline,
         )
         search = Search(self._directory, self._data, self._networks, store, bounds, tell)
         reason = search.run(workers, device, engine)
