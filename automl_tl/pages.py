@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-KEPT_BYTES = 128 << 20
+KEPT_BYTES = 32 << 20
 """As much of a map stays resident at most, as its reader and writer count."""
 
 

@@ -15,6 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from automl_tl.errors import StudyError
+from automl_tl.indexed import IndexedStorage
 from automl_tl.journal import Journal, damage
 from automl_tl.sampler import SeededSampler
 
@@ -44,7 +45,7 @@ def open_storage(directory: Path, url: str | None) -> optuna.storages.BaseStorag
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         if url is None:
-            return optuna.storages.JournalStorage(Journal(directory / JOURNAL))
+            return IndexedStorage(Journal(directory / JOURNAL))
         return optuna.storages.RDBStorage(url)
     except Exception as error:  # SQLAlchemy's drivers raise whatever they like
         if url is None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import traceback
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -20,6 +18,7 @@ from automl_tl.errors import AutoMLError, FinishTraining, UsageError
 from automl_tl.host import BackendHost
 from automl_tl.identify import identify
 from automl_tl.ipc import Channel, parent_channel
+from automl_tl.ledger import Ledger
 from automl_tl.observe import Observers
 from automl_tl.prepare import study_space
 from automl_tl.prospects import UNBOUNDED
@@ -88,6 +87,7 @@ class Worker:
         self._space = study_space(self._config)
         config = self._config
         self.study = storage.open_optuna(setup.directory, config.storage, config.name, config.seed)
+        self._ledger = Ledger(self.study)
         self._hosts: dict[str, BackendHost] = {}
         self._store = Store(setup.cache, setup.cache_bytes)
         self._runner = TrialRunner(
@@ -121,11 +121,10 @@ class Worker:
             self.say("idle")  # also to a stop that came when nothing ran
 
     def _warm_up(self) -> None:
-        """Import at once what is slow to import and certainly needed, side by side."""
+        """Start at once what is slow to start and certainly needed."""
         backends = {key.partition("/")[0] for key in self._config.backbones}
         if len(backends) == 1:
             self._host(*backends).start()
-        threading.Thread(target=import_module, args=("sklearn.metrics",), daemon=True).start()
 
     def say(self, event: str, **facts: Any) -> None:
         """Tell the supervisor; see ``Owner``."""
@@ -173,7 +172,7 @@ class Worker:
             attempt = self._ask()
             twin = self._twins.of(attempt.facts["spec"])
             if twin is not None:
-                attempt.take_over(self.study.get_trials(deepcopy=False)[twin])
+                attempt.take_over(self._ledger[twin])
                 self._told(attempt)
                 continue
             shared = self._runner.shared(attempt.spec)
@@ -189,10 +188,14 @@ class Worker:
     def _look_ahead(self, left: int | None) -> None:
         prospects = self._runner.prospects
         prospects.left = UNBOUNDED if left is None else left
-        states = (TrialState.COMPLETE, TrialState.PRUNED)
-        for trial in self.study.get_trials(deepcopy=False, states=states):
+        self._look()
+
+    def _look(self) -> None:
+        """Take in the trials that finished since the last look."""
+        for trial in self._ledger.look():
             facts = trial.user_attrs.get(storage.FACTS, {})
-            prospects.learn(trial.number, facts)
+            if trial.state != TrialState.FAIL:
+                self._runner.prospects.learn(trial.number, facts)
             if trial.state == TrialState.COMPLETE:
                 self._twins.learn(trial.number, facts)
 
@@ -231,7 +234,8 @@ class Worker:
     def _keep(self, attempt: Attempt, outcome: Outcome) -> None:
         """Write a trial's files before it is told, so that no finished trial lacks them."""
         kept.write_figures(self._directory, attempt.number, outcome.logits, outcome.history)
-        best = storage.best_trials(self.study)[:KEEP_MODELS]
+        self._look()
+        best = self._ledger.best(KEEP_MODELS)
         if len(best) == KEEP_MODELS:
             last = metrics.goodness(float(best[-1].values[0]), self._config.metric)
             if metrics.goodness(outcome.value, self._config.metric) <= last:
@@ -242,9 +246,9 @@ class Worker:
     def _told(self, attempt: Attempt) -> None:
         """Have an attempt told, and let go of the models that are no longer among the best."""
         attempt.tell()
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        best = storage.best_trials(self.study)[:KEEP_MODELS]
-        self._directory.keep_models([trial.number for trial in (*best, *running)])
+        self._look()
+        spared = (*self._ledger.best(KEEP_MODELS), *self._ledger.open)
+        self._directory.keep_models([trial.number for trial in spared])
         self._observe(attempt)
 
     def _observe(self, attempt: Attempt) -> None:
@@ -265,13 +269,15 @@ class Worker:
             self._test(number)
         except (AutoMLError, OSError) as error:
             self.say("warning", text=f"The test split was not evaluated: {error}")
-        for trial in storage.best_trials(self.study)[:KEEP_MODELS]:
+        self._look()
+        for trial in self._ledger.best(KEEP_MODELS):
             if kept.model_file(self._directory, trial.number):
                 self._whole(trial)
         self.say("tested", number=number)
 
     def _test(self, number: int) -> None:
-        trial = self.study.get_trials(deepcopy=False)[number]
+        self._look()
+        trial = self._ledger[number]
         spec = trial.user_attrs[storage.FACTS]["spec"]
         head = self._directory.head(number)
         if not head.is_file():
