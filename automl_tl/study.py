@@ -23,7 +23,9 @@ import os
 import shlex
 import tempfile
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import PurePath
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,9 +48,11 @@ CONFIG = "study.toml"
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 KEEP_MODELS = 3
 """Model files that are kept: those of the best trials."""
+_COLUMNS = ("name", "class", "split", "sha256")
+_REPEATED = ("class", "split")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StudyData:
     """The data of a study.
 
@@ -71,8 +75,15 @@ class StudyData:
     facts: Mapping[str, Any]
 
     def rows(self, split: Split) -> NDArray[np.int64]:
-        """Return the indices of a split's images, ascending."""
-        return np.array([i for i, s in enumerate(self.splits) if s == split], dtype=np.int64)
+        """Return the indices of a split's images, ascending; not to be written to."""
+        return self._rows[split]
+
+    @cached_property
+    def _rows(self) -> dict[Split, NDArray[np.int64]]:
+        return {
+            split: np.array([i for i, s in enumerate(self.splits) if s == split], dtype=np.int64)
+            for split in SPLITS
+        }
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of images, a class and split."""
@@ -117,7 +128,7 @@ class StudyDirectory:
                 (path / folder).mkdir(exist_ok=True)
             table = io.StringIO()
             writer = csv.writer(table, lineterminator="\n")
-            writer.writerow(("name", "class", "split", "sha256"))
+            writer.writerow(_COLUMNS)
             for name, label, split, digest in zip(
                 data.names, data.labels, data.splits, data.hashes, strict=True
             ):
@@ -196,14 +207,18 @@ class StudyDirectory:
             facts = read_json(self.path / "data.json")
             classes = tuple(str(name) for name in facts.pop("classes"))
             index = {name: label for label, name in enumerate(classes)}
+            columns: tuple[list[str], ...] = ([], [], [], [])
             with (self.path / "split.csv").open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
+                for row in csv.DictReader(file):  # a million rows, held once
+                    for column, key in zip(columns, _COLUMNS, strict=True):
+                        column.append(intern(row[key]) if key in _REPEATED else row[key])
+            names, labels, splits, hashes = columns
             return StudyData(
                 classes=classes,
-                names=tuple(row["name"] for row in rows),
-                labels=np.array([index[row["class"]] for row in rows], dtype=np.int64),
-                splits=tuple(_split(row["split"]) for row in rows),
-                hashes=tuple(row["sha256"] for row in rows),
+                names=tuple(names),
+                labels=np.array([index[label] for label in labels], dtype=np.int64),
+                splits=tuple(map(_split, splits)),
+                hashes=tuple(hashes),
                 dataset_hash=str(facts.pop("dataset_hash")),
                 facts=facts,
             )
