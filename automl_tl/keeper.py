@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from optuna.trial import TrialState
-
-from automl_tl import kept, metrics, storage
+from automl_tl import kept, metrics
 from automl_tl.artifacts import FIGURES, FILES, MODELS, Artifacts
 from automl_tl.errors import StudyError
 from automl_tl.recipe import model_facts
 from automl_tl.study import KEEP_MODELS
 
 if TYPE_CHECKING:
-    import optuna
-
     from automl_tl.attempt import Attempt
+    from automl_tl.ledger import Ledger
     from automl_tl.outcome import Outcome
     from automl_tl.study import StudyDirectory
     from automl_tl.study_data import StudyData
+
+
+_DROPPED = 10 * KEEP_MODELS
+"""How far down the ranking models are looked for that other machines' trials pushed out."""
 
 
 class Keeper:
@@ -27,13 +28,13 @@ class Keeper:
     Args:
         directory: The study directory.
         data: The study's data.
-        study: The Optuna study.
+        ledger: The study's trials; what is decided here stands on its last look.
     """
 
-    def __init__(self, directory: StudyDirectory, data: StudyData, study: optuna.Study) -> None:
+    def __init__(self, directory: StudyDirectory, data: StudyData, ledger: Ledger) -> None:
         self._directory = directory
         self._data = data
-        self._study = study
+        self._ledger = ledger
         location = directory.config.artifacts
         self._artifacts = Artifacts(location) if location else None
         self._dropped: set[str] = set()
@@ -55,15 +56,14 @@ class Keeper:
 
     def let_go(self) -> None:
         """Delete the models that are no longer among the best."""
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        best = storage.best_trials(self._study)[:KEEP_MODELS]
-        self._directory.keep_models([trial.number for trial in (*best, *running)])
+        spared = (*self._ledger.best(KEEP_MODELS), *self._ledger.open)
+        self._directory.keep_models([trial.number for trial in spared])
         if self._artifacts:
-            self._artifacts.drop_models(self._study, self._dropped)
+            self._artifacts.drop_models(self._ledger.best(_DROPPED), self._dropped)
 
     def _among_the_best(self, number: int, value: float) -> bool:
         """Whether a trial ranks with those whose models are kept; of equal ones, the earlier."""
-        best = storage.best_trials(self._study)[:KEEP_MODELS]
+        best = self._ledger.best(KEEP_MODELS)
         if len(best) < KEEP_MODELS:
             return True
         metric = self._directory.config.metric

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import traceback
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -23,6 +21,7 @@ from automl_tl.host import BackendHost
 from automl_tl.identify import identify
 from automl_tl.ipc import Channel, parent_channel
 from automl_tl.keeper import Keeper
+from automl_tl.ledger import Ledger
 from automl_tl.observe import Observers
 from automl_tl.owner import OWNER, sign
 from automl_tl.prepare import study_space
@@ -97,6 +96,7 @@ class Worker:
         self.study = storage.open_optuna(
             setup.directory, config.storage, config.name, config.seed, self._hurried
         )
+        self._ledger = Ledger(self.study)
         self._heart = Heart(self.study)
         self._hosts: dict[str, BackendHost] = {}
         self._store = Store(setup.cache, setup.cache_bytes)
@@ -111,7 +111,8 @@ class Worker:
         )
         self._observers = Observers(self._directory, lambda text: self.say("warning", text=text))
         self._twins = Twins()
-        self._keeper = Keeper(self._directory, self._data, self.study)
+        self._counted = 0
+        self._keeper = Keeper(self._directory, self._data, self._ledger)
         self._owner = sign(setup.search, setup.index)
 
     def run(self) -> None:
@@ -134,11 +135,10 @@ class Worker:
         return self._stopping is not None or time.monotonic() > self._deadline
 
     def _warm_up(self) -> None:
-        """Import at once what is slow to import and certainly needed, side by side."""
+        """Start at once what is slow to start and certainly needed."""
         backends = {key.partition("/")[0] for key in self._config.backbones}
         if len(backends) == 1:
             self._host(*backends).start()
-        threading.Thread(target=import_module, args=("sklearn.metrics",), daemon=True).start()
 
     def say(self, event: str, **facts: Any) -> None:
         """Tell the supervisor; see ``Owner``."""
@@ -186,12 +186,12 @@ class Worker:
         alone: Attempt | None = None
         common: object = None
         for _ in range(most):
-            if bound is not None and self._config.storage and storage.begun(self.study) >= bound:
+            if bound is not None and self._config.storage and self._begun() >= bound:
                 break
             attempt = self._ask()
             twin = self._twins.of(attempt.facts["spec"])
             if twin is not None:
-                attempt.take_over(self.study.get_trials(deepcopy=False)[twin])
+                attempt.take_over(self._ledger[twin])
                 self._told(attempt)
                 continue
             shared = self._runner.shared(attempt.spec)
@@ -207,12 +207,23 @@ class Worker:
     def _look_ahead(self, left: int | None) -> None:
         prospects = self._runner.prospects
         prospects.left = UNBOUNDED if left is None else left
-        states = (TrialState.COMPLETE, TrialState.PRUNED)
-        for trial in self.study.get_trials(deepcopy=False, states=states):
+        self._look()
+
+    def _look(self) -> None:
+        """Take in the trials that finished since the last look."""
+        for trial in self._ledger.look():
             facts = trial.user_attrs.get(storage.FACTS, {})
-            prospects.learn(trial.number, facts)
+            self._counted += not storage.given_up(trial)
+            if trial.state != TrialState.FAIL:
+                self._runner.prospects.learn(trial.number, facts)
             if trial.state == TrialState.COMPLETE:
                 self._twins.learn(trial.number, facts)
+
+    def _begun(self) -> int:
+        """Count the trials that run or have finished, here and elsewhere."""
+        self._look()
+        running = sum(trial.state == TrialState.RUNNING for trial in self._ledger.open)
+        return running + self._counted
 
     def _ask(self) -> Attempt:
         trial = storage.ask(self.study)
@@ -243,6 +254,7 @@ class Worker:
                 attempt.fail(outcome, len(batch))
             else:
                 attempt.complete(outcome, len(batch))
+                self._look()
                 try:
                     self._keeper.keep(attempt, outcome)
                 except AutoMLError as error:
@@ -253,6 +265,7 @@ class Worker:
         """Have an attempt told, and let go of the models that are no longer among the best."""
         attempt.tell()
         self._heart.remove(attempt.trial)
+        self._look()
         self._keeper.let_go()
         self._observe(attempt)
 
@@ -275,13 +288,15 @@ class Worker:
             self._test(number)
         except (AutoMLError, OSError) as error:
             self.say("warning", text=f"The test split was not evaluated: {error}")
-        for trial in storage.best_trials(self.study)[:KEEP_MODELS]:
+        self._look()
+        for trial in self._ledger.best(KEEP_MODELS):
             if kept.model_file(self._directory, trial.number):
                 self._whole(trial)
         self.say("tested", number=number)
 
     def _test(self, number: int) -> None:
-        trial = self.study.get_trials(deepcopy=False)[number]
+        self._look()
+        trial = self._ledger[number]
         spec = trial.user_attrs[storage.FACTS]["spec"]
         head = self._directory.head(number)
         if not head.is_file():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from automl_tl.data import decode
 from automl_tl.data.reading import in_threads, read_image_file
 from automl_tl.errors import DataError, ImageError
-from automl_tl.pages import Pages
+from automl_tl.pages import Pages, give_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 KIND = "pixels"
 
-_KEPT_BYTES = 256 * 1024**2
+_KEPT_BYTES = 64 * 1024**2
 """Files up to this sum are kept between hashing and decoding, so that they are read once."""
 
 
@@ -116,6 +116,8 @@ def prepare(
                 {size: keys[size] for size in missing}, store, notify, workers
             )
             entries |= made
+    kept.clear()
+    give_back()
     complete = {size: entry for size, entry in entries.items() if entry is not None}
     for entry in complete.values():
         broken |= {int(row): reason for row, reason in entry.meta["broken"].items()}
@@ -154,15 +156,17 @@ def _hash_files(
     hashes: list[str] = []
     broken: dict[int, str] = {}
     kept: dict[int, bytes] = {}
+    seen: set[str] = set()
     total = len(index.items)
     with closing(in_threads(read, (item.path for item in index.items), workers)) as results:
         for row, (digest, data, reason) in enumerate(results):
             hashes.append(digest)
             if not digest:
                 broken[row] = reason
-            elif len(data) <= room:
+            elif digest not in seen and len(data) <= room:
                 kept[row] = data
                 room -= len(data)
+            seen.add(digest)
             notify("reading", row + 1, total)
     return hashes, broken, kept
 
@@ -201,8 +205,8 @@ class _Filling:
                 unfinished.callback(partials[size].abort)
             arrays = {size: partial.array() for size, partial in partials.items()}
             pages = {size: Pages(array) for size, array in arrays.items()}
-            broken: dict[str, str] = {}
-            sides: list[int] = []
+            firsts = self._firsts()
+            seen: list[int | str] = []
 
             def fill(row: int) -> int | str:
                 try:
@@ -214,14 +218,18 @@ class _Filling:
                     pages[size].touch(pixels)
                 return min(image.width, image.height)
 
-            with decode.quiet, closing(in_threads(fill, range(rows), workers)) as results:
-                for row, result in enumerate(results):
-                    if isinstance(result, str):
-                        broken[str(row)] = result
-                    else:
-                        sides.append(result)
+            distinct = (row for row in range(rows) if firsts[row] == row)
+            with decode.quiet, closing(in_threads(fill, distinct, workers)) as results:
+                for row, first in enumerate(firsts):
+                    seen.append(next(results) if first == row else seen[first])
+                    if first < row:
+                        for size, array in arrays.items():
+                            array[row] = array[first]
+                            pages[size].touch(array[row])
                     notify("decoding", row + 1, rows)
             arrays.clear()
+            broken = {str(row): found for row, found in enumerate(seen) if isinstance(found, str)}
+            sides = [found for found in seen if isinstance(found, int)]
             meta = {
                 "broken": broken,
                 "images": rows,
@@ -231,6 +239,14 @@ class _Filling:
             entries = {size: partial.commit(meta, seconds) for size, partial in partials.items()}
             unfinished.pop_all()
         return entries, len(sides)
+
+    def _firsts(self) -> list[int]:
+        """Return for every row the first one of the same content, which alone is decoded."""
+        first: dict[str, int] = {}
+        return [
+            first.setdefault(digest, row) if digest else row
+            for row, digest in enumerate(self._hashes)
+        ]
 
     def _read(self, row: int) -> bytes:
         if row in self._unreadable:
