@@ -36,6 +36,8 @@ class SearchOptions:
         workers: Number of workers.
         device: ``auto``, ``cpu``, ``mps`` or ``cuda:N``.
         engine: Name of an engine.
+        address: Of a cluster, for an engine that takes it.
+        gpus_per_trial: GPUs a worker, for an engine that takes it.
         storage: Optuna storage URL.
         log: Names of observers.
         first: Trials to begin with; a file's only.
@@ -55,6 +57,8 @@ class SearchOptions:
     workers: int | None = None
     device: str | None = None
     engine: str | None = None
+    address: str | None = None
+    gpus_per_trial: float | None = None
     storage: str | None = None
     log: tuple[str, ...] = ()
     first: tuple[Mapping[str, Any], ...] = ()
@@ -71,6 +75,11 @@ class SearchOptions:
         given["weights"] = {**other.weights, **self.weights}
         given["set"] = {**other.set, **self.set}
         return replace(other, **given)
+
+    def engine_options(self) -> dict[str, Any]:
+        """Return what was given for the engine."""
+        given = {"address": self.address, "gpus_per_trial": self.gpus_per_trial}
+        return {name: value for name, value in given.items() if value is not None}
 
     def check(self) -> None:
         """Raise ``UsageError`` for the first option that cannot be right."""
@@ -267,6 +276,8 @@ _READERS: Mapping[str, Any] = {
     "workers": _whole,
     "device": _text,
     "engine": _text,
+    "address": _text,
+    "gpus_per_trial": _number,
     "storage": _text,
     "log": _texts,
     "first": _first,
