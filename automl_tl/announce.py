@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from automl_tl import storage
 from automl_tl.attempt import TOLD
-from automl_tl.study import SPLITS
+from automl_tl.study_data import SPLITS
 
 if TYPE_CHECKING:
     import optuna
 
     from automl_tl.bounds import Bounds
-    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.study import StudyDirectory
+    from automl_tl.study_data import StudyData
 
 
 def study_event(

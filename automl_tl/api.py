@@ -6,28 +6,34 @@ import time as clock
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl_tl import plugin_files, prepare, summary
+from automl_tl import join, plugin_files, prepare, summary
+from automl_tl.artifacts import artifacts_absolute, bring
+from automl_tl.asked import Asked
 from automl_tl.best import Best
 from automl_tl.bounds import DEFAULT_TRIALS, make_bounds
 from automl_tl.cache.store import Store
 from automl_tl.errors import StudyError, UsageError
-from automl_tl.guard import alone
+from automl_tl.guard import at_work_on
 from automl_tl.needed import check_files
 from automl_tl.plugins import get_plugins, use_files
+from automl_tl.published import publish_bounds, published_bounds
 from automl_tl.recorded import open_study
 from automl_tl.search import Search
 from automl_tl.stages import as_events, silent
+from automl_tl.storage import sqlite_absolute
 from automl_tl.study import StudyDirectory
 from automl_tl.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import optuna
+
     from automl_tl.deliver_ensemble import EnsembleReport
     from automl_tl.export import ExportReport
     from automl_tl.networks import Networks
     from automl_tl.stages import Stage
-    from automl_tl.study import StudyData
+    from automl_tl.study_data import StudyData
 
     Listener = Callable[[Mapping[str, Any]], None]
 
@@ -59,6 +65,7 @@ class Study:
         metric: str = "accuracy",
         seed: int = 0,
         storage: str | None = None,
+        artifacts: str | None = None,
         log: Sequence[str] = (),
         first: Sequence[Mapping[str, Any]] = (),
         plugins: Sequence[str | Path] = (),
@@ -67,6 +74,8 @@ class Study:
         deadline: float = float("inf"),
     ) -> Study:
         """Open the data, decode it once, split it, and write a new study directory.
+
+        One whose database holds the study already is joined.
 
         Args:
             directory: To create.
@@ -78,7 +87,11 @@ class Study:
                 ``{"low": ..., "high": ...}``.
             metric: ``accuracy``, ``balanced_accuracy``, ``macro_f1`` or ``log_loss``.
             seed: Of the split, the sampler and the training.
-            storage: Optuna storage URL; a journal in the directory by default.
+            storage: Optuna storage URL; a journal in the directory by default. A database that
+                holds a study of this name is joined: everything but the data, which must be the
+                same by content, is then the study's.
+            artifacts: A folder that all machines of the study see, or ``s3://BUCKET/PATH``: the
+                trials' files are put there, so that every machine can export every model.
             log: Names of observers to tell of every epoch and trial: ``tensorboard``, ``mlflow``.
             first: The trials to begin with, instead of ours: each maps ``backbone``, which may be
                 left out where there is one, and parameters to values that are searched.
@@ -93,26 +106,30 @@ class Study:
         """
         use_files(plugins)
         tell = listener or _ignore
-        store = Store()
         path = Path(directory).expanduser().absolute()
-        made, study_data, networks = prepare.new_study(
-            path,
-            str(data),
+        asked = Asked(
+            data=str(data),
             backbones=backbones,
             weights=weights or {},
             settings=settings or {},
             metric=metric,
             seed=seed,
-            storage=storage,
+            storage=sqlite_absolute(storage),
+            artifacts=artifacts_absolute(artifacts),
             log=log,
             first=first,
             device=device,
+        )
+        store = Store()
+        made = join.create_or_join(
+            path,
+            asked,
             store=store,
-            tell=lambda text: tell({"event": "warning", "text": text}),
+            tell=lambda text, kind: tell({"event": kind, "text": text}),
             stage=as_events(tell, deadline),
             deadline=deadline,
         )
-        return cls(made, study_data, networks, store)
+        return cls(*made, store)
 
     @classmethod
     def open(cls, directory: str | Path, plugins: Sequence[str | Path] = ()) -> Study:
@@ -185,7 +202,7 @@ class Study:
         check_files(self._directory.config)
         observers, files = [get_plugins().observer(name) for name in log], plugin_files.listed()
         if observers or files:
-            with alone(self.directory):
+            with at_work_on(self._directory):
                 self._directory.add_observers(observers)
                 self._directory.add_plugins(files)
         done = sum(self.summary()["state"].values())
@@ -197,7 +214,10 @@ class Study:
             text = f"No bound was given: at most {DEFAULT_TRIALS} more trials and {limit}."
             tell({"event": "note", "text": text})
         else:
-            self._directory.write_bounds({"trials": trials, "time": time, "target": target})
+            asked = {"trials": trials, "time": time, "target": target}
+            self._directory.write_bounds(asked)
+            if self._directory.config.storage:
+                publish_bounds(open_study(self._directory), asked)
         if workers is not None and workers < 1:
             raise UsageError(f"workers: expected 1 or more, got {workers}.")
         store = self._cache()
@@ -262,7 +282,7 @@ class Study:
         return export_trial(
             self._directory,
             self._data,
-            open_study(self._directory),
+            self._study(),
             self._cache(),
             Path(path).expanduser().absolute(),
             format,
@@ -293,7 +313,7 @@ class Study:
         return export_ensemble(
             self._directory,
             self._data,
-            open_study(self._directory),
+            self._study(),
             self._cache(),
             destination,
             calibrate,
@@ -316,15 +336,21 @@ class Study:
         from automl_tl.report.write import write_report
 
         destination = Path(path).expanduser().absolute() if path else None
-        study = open_study(self._directory)
+        study = self._study()
         return write_report(self._directory, self._data, study, self._cache(), destination)
 
     def _earlier_bounds(self, done: int) -> tuple[int | None, str | float | None, float | None]:
         """Return the bounds of the last search, unless they are used up."""
-        asked = self._directory.bounds()
+        asked = self._directory.bounds() or published_bounds(open_study(self._directory))
         if asked.get("trials") is not None and done >= asked["trials"]:
             return None, None, None
         return asked.get("trials"), asked.get("time"), asked.get("target")
+
+    def _study(self) -> optuna.Study:
+        """Open the Optuna study, its trials' files brought here."""
+        study = open_study(self._directory)
+        bring(self._directory, study)
+        return study
 
     def _cache(self) -> Store:
         self._store = self._store or Store()

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from automl_tl import storage
@@ -135,16 +136,20 @@ class Attempt:
             self.facts["reason"] = str(error) if ours else f"{type(error).__name__}: {error}"
         self._lasted(together)
 
+    def lost(self) -> None:
+        """End it as failed by another search, which took us for dead and has it tried again."""
+        self.facts["reason"] = "another search took its worker for dead"
+        self.again = True
+        self._lasted(1)
+
     def tell(self) -> None:
         """Record it in the study and tell the supervisor."""
-        study, facts = self._owner.study, self.facts
-        if self.again:
-            frozen = study.get_trials(deepcopy=False)[self.number]
-            self.again = storage.fail(study, frozen, facts)
-        else:
-            self.trial.set_user_attr(storage.FACTS, facts)
-            value = self.value if self.state == TrialState.COMPLETE else None
-            study.tell(self.trial, value, state=self.state)
+        try:
+            self._record()
+        except UpdateFinishedTrialError:
+            self.state = TrialState.FAIL
+            self.lost()
+        facts = self.facts
         self._owner.say(
             "trial_finished",
             number=self.number,
@@ -159,6 +164,17 @@ class Attempt:
             notes=facts.get("notes", []),
             reuse=facts.get("reuse"),
         )
+
+    def _record(self) -> None:
+        study = self._owner.study
+        if self.again:
+            frozen = study.get_trials(deepcopy=False)[self.number]
+            again = storage.fail(study, frozen, self.facts)
+            self.again = again is None or again
+        else:
+            self.trial.set_user_attr(storage.FACTS, self.facts)
+            value = self.value if self.state == TrialState.COMPLETE else None
+            study.tell(self.trial, value, state=self.state)
 
     def _lasted(self, together: int) -> None:
         self.facts["duration_s"] = round((time.monotonic() - self._started) / together, 3)

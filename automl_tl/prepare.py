@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +15,16 @@ from automl_tl.cache import pixels
 from automl_tl.data import near_duplicates, sources, split
 from automl_tl.data.decode import header_size
 from automl_tl.devices import check_device
-from automl_tl.errors import DataError, StudyError, UsageError
+from automl_tl.errors import DataError, StudyError
 from automl_tl.host import BackendHost
 from automl_tl.plugins import get_plugins
-from automl_tl.settings import domain, of_trial
+from automl_tl.published import Published, publish
 from automl_tl.space import Space
 from automl_tl.stages import silent
-from automl_tl.storage import check_new, create_optuna, sqlite_absolute
-from automl_tl.study import StudyData, StudyDirectory, check_free
+from automl_tl.storage import create_optuna
+from automl_tl.study import StudyDirectory, check_free
 from automl_tl.study_config import Config
+from automl_tl.study_data import StudyData
 from automl_tl.units import are, plural
 from automl_tl.weights import location
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from automl_tl.asked import Asked
     from automl_tl.cache.store import Store
     from automl_tl.data.index import DataIndex
     from automl_tl.networks import Networks
@@ -60,22 +63,7 @@ def study_space(config: Config) -> Space:
 
 
 def new_study(
-    path: Path,
-    data: str,
-    *,
-    backbones: Sequence[str],
-    weights: Mapping[str, str],
-    settings: Mapping[str, Any],
-    metric: str,
-    seed: int,
-    storage: str | None,
-    log: Sequence[str],
-    first: Sequence[Mapping[str, Any]],
-    device: str,
-    store: Store,
-    tell: Tell,
-    stage: Stage,
-    deadline: float,
+    path: Path, asked: Asked, *, store: Store, tell: Tell, stage: Stage, deadline: float
 ) -> tuple[StudyDirectory, StudyData, Networks]:
     """Create a study: open the data, choose backbones, decode, split, write.
 
@@ -86,25 +74,10 @@ def new_study(
         AutoMLError: One sentence about what is wrong; no study is left behind.
     """
     check_free(path)
-    if metric not in metrics.DIRECTIONS:
-        raise UsageError(f"Expected a metric of {', '.join(metrics.DIRECTIONS)}, got {metric!r}.")
-    storage = sqlite_absolute(storage)
-    if storage is not None:
-        check_new(path, storage, path.name)
     plugins = get_plugins()
     for problem in plugins.problems:
         tell(f"Plugin {problem.plugin}: {problem.message}")
-    Space(("any/backbone",), settings)
-    for pattern in (*backbones, *weights):
-        plugins.match(pattern)
-    for number, one in enumerate(first, 1):
-        with of_trial(number):
-            for parameter, value in one.items():
-                if parameter != "backbone":
-                    domain(parameter, value)
-    for name in log:
-        plugins.observer(name)
-    index = sources.open_data(data, store.root, plugins.datasets, stage)
+    index = sources.open_data(asked.data, store.root, plugins.datasets, stage)
     for note in index.notes:
         tell(note)
     with ExitStack() as stack:
@@ -112,26 +85,30 @@ def new_study(
 
         def host(name: str) -> BackendHost:
             if name not in hosts:
-                hosts[name] = stack.enter_context(BackendHost(name, device))
+                hosts[name] = stack.enter_context(BackendHost(name, asked.device))
             return hosts[name]
 
-        chosen = networks.choose_backbones(backbones, weights, _small(index), tell, deadline, stage)
-        check_device(device, _backends(chosen), host)
+        small = small_images(index)
+        chosen = networks.choose_backbones(
+            asked.backbones, asked.weights, small, tell, deadline, stage
+        )
+        check_device(asked.device, _backends(chosen), host)
         config = Config(
             name=path.name,
             data=index.source,
             backbones=tuple(sorted(chosen)),
             weights=chosen,
-            settings=dict(settings),
-            metric=metric,
-            seed=seed,
-            storage=storage,
-            log=tuple(dict.fromkeys(log)),
-            first=tuple(dict(one) for one in first),
+            settings=dict(asked.settings),
+            metric=asked.metric,
+            seed=asked.seed,
+            storage=asked.storage,
+            log=tuple(dict.fromkeys(asked.log)),
+            first=tuple(dict(one) for one in asked.first),
             plugins=tuple(map(str, plugin_files.listed())),
+            artifacts=asked.artifacts,
         )
         space = study_space(config)
-        specs = _specs(config, space, store)
+        specs = network_specs(config, space, store)
         for (key, _), spec in specs.items():
             published = plugins.backbone(key).pretrained
             if spec.weights and not (published and spec.weights == location(published)):
@@ -139,8 +116,11 @@ def new_study(
                 host(plugins.backbone(key).backend).describe(spec)
     study_data, arrays = _read(index, space, config, store, tell, stage)
     path.mkdir(parents=True, exist_ok=True)
-    create_optuna(path, storage, config.name, metrics.DIRECTIONS[metric])
+    direction = metrics.DIRECTIONS[config.metric]
+    optuna_study = create_optuna(path, asked.storage, config.name, direction)
     study = StudyDirectory.create(path, config, study_data)
+    if asked.storage is not None:
+        publish(optuna_study, Published(config, study_data, identities(specs)))
     return study, study_data, networks.Networks(specs, arrays)
 
 
@@ -158,7 +138,7 @@ def open_networks(
         backends = _backends(study.config.backbones)
         check_device(device, backends, lambda name: stack.enter_context(BackendHost(name, device)))
     space = study_space(study.config)
-    specs = _specs(study.config, space, store)
+    specs = network_specs(study.config, space, store)
     return networks.Networks(specs, open_arrays(study, data, store, stage))
 
 
@@ -170,7 +150,7 @@ def open_arrays(
     Raises:
         StudyError: When the images are no longer those of the study.
     """
-    sizes = _sizes(study.config, study_space(study.config))
+    sizes = image_sizes(study.config, study_space(study.config))
     found: Arrays = {}
     for resize, wanted in sizes.items():
         for size in wanted:
@@ -187,7 +167,7 @@ def open_arrays(
             f"The images of the study {study.name} are needed again, because the cache no "
             f"longer has them, but they are not where they were: {error}"
         ) from None
-    arrays, _, prepared = _decode(index, sizes, store, stage)
+    arrays, _, prepared = decode_arrays(in_order(index, data.names), sizes, store, stage)
     if prepared.dataset_hash != data.dataset_hash:
         raise StudyError(
             f"The images in {study.config.data} have changed since the study "
@@ -196,7 +176,7 @@ def open_arrays(
     return arrays
 
 
-def _decode(
+def decode_arrays(
     index: DataIndex, sizes: Mapping[Any, list[int]], store: Store, stage: Stage | None
 ) -> tuple[Arrays, int, pixels.Pixels]:
     """Return all pixel arrays, the number of images decoded now, and the images' facts."""
@@ -211,6 +191,22 @@ def _decode(
     return arrays, decoded, prepared
 
 
+def identities(specs: Mapping[tuple[str, int], NetworkSpec]) -> dict[str, str]:
+    """Return the identity of each backbone's weights."""
+    return {key: spec.weights_id for (key, _), spec in specs.items()}
+
+
+def in_order(index: DataIndex, names: Sequence[str]) -> DataIndex:
+    """Return a data set with its images in a study's order; as it is when there are others.
+
+    A study that was joined has the order of the machine that began it.
+    """
+    items = {item.name: item for item in index.items}
+    if len(items) != len(names) or not items.keys() >= set(names):
+        return index
+    return replace(index, items=tuple(items[name] for name in names))
+
+
 def _backends(keys: Iterable[str]) -> set[str]:
     return {key.partition("/")[0] for key in keys}
 
@@ -218,7 +214,7 @@ def _backends(keys: Iterable[str]) -> set[str]:
 def _read(
     index: DataIndex, space: Space, config: Config, store: Store, tell: Tell, stage: Stage
 ) -> tuple[StudyData, Arrays]:
-    arrays, decoded, prepared = _decode(index, _sizes(config, space), store, stage)
+    arrays, decoded, prepared = decode_arrays(index, image_sizes(config, space), store, stage)
     broken = [
         {"name": index.items[row].name, "reason": reason}
         for row, reason in sorted(prepared.broken.items())
@@ -283,7 +279,7 @@ def _copies(hashes: Sequence[str], splits: Sequence[str | None]) -> list[str]:
     return [f"{plural(count, 'file')} {are(count)} an exact copy of another, kept in its split."]
 
 
-def _sizes(config: Config, space: Space) -> dict[Any, list[int]]:
+def image_sizes(config: Config, space: Space) -> dict[Any, list[int]]:
     """Return the image sizes to decode, a resize rule."""
     plugins = get_plugins()
     wanted: dict[Any, set[int]] = {}
@@ -294,7 +290,7 @@ def _sizes(config: Config, space: Space) -> dict[Any, list[int]]:
     return {resize: sorted(sizes) for resize, sizes in sorted(wanted.items())}
 
 
-def _specs(config: Config, space: Space, store: Store) -> dict[tuple[str, int], NetworkSpec]:
+def network_specs(config: Config, space: Space, store: Store) -> dict[tuple[str, int], NetworkSpec]:
     """Return a network for every backbone and image size of a study."""
     plugins = get_plugins()
     return {
@@ -306,7 +302,7 @@ def _specs(config: Config, space: Space, store: Store) -> dict[tuple[str, int], 
     }
 
 
-def _small(index: DataIndex) -> bool:
+def small_images(index: DataIndex) -> bool:
     """Whether the median of a sample's shorter sides is at most 64 pixels; reads headers only."""
     step = max(1, len(index.items) // _SAMPLE)
     sides = [

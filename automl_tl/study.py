@@ -17,12 +17,10 @@ studies/NAME/
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shlex
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -32,57 +30,20 @@ from automl_tl.errors import StudyError
 from automl_tl.files import read_json, write_json, write_text
 from automl_tl.metrics import DIRECTIONS
 from automl_tl.study_config import read_config, write_config
+from automl_tl.study_data import as_csv, as_facts, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from automl_tl.study_config import Config
-    from automl_tl.types import Split
+    from automl_tl.study_data import StudyData
 
 CONFIG = "study.toml"
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+DATA = "data.json"
+SPLIT = "split.csv"
 KEEP_MODELS = 3
 """Model files that are kept: those of the best trials."""
-
-
-@dataclass(frozen=True, slots=True)
-class StudyData:
-    """The data of a study.
-
-    Attributes:
-        classes: Class names, in the order of the labels.
-        names: Every image by name, in the order of the pixel arrays.
-        labels: int64, one an image.
-        splits: One an image; None for broken images and those left out.
-        hashes: SHA-256 of every file.
-        dataset_hash: Identity of all images together.
-        facts: Everything else to show: broken images, notes, sizes.
-    """
-
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    labels: NDArray[np.int64]
-    splits: tuple[Split | None, ...]
-    hashes: tuple[str, ...]
-    dataset_hash: str
-    facts: Mapping[str, Any]
-
-    def rows(self, split: Split) -> NDArray[np.int64]:
-        """Return the indices of a split's images, ascending."""
-        return np.array([i for i, s in enumerate(self.splits) if s == split], dtype=np.int64)
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return the number of images, a class and split."""
-        table: dict[str, dict[str, int]] = {
-            name: {split: 0 for split in SPLITS} for name in self.classes
-        }
-        for label, split in zip(self.labels, self.splits, strict=True):
-            if split:
-                table[self.classes[label]][split] += 1
-        return table
 
 
 class StudyDirectory:
@@ -115,20 +76,8 @@ class StudyDirectory:
             path.mkdir(parents=True, exist_ok=True)
             for folder in ("trials", "logs"):
                 (path / folder).mkdir(exist_ok=True)
-            table = io.StringIO()
-            writer = csv.writer(table, lineterminator="\n")
-            writer.writerow(("name", "class", "split", "sha256"))
-            for name, label, split, digest in zip(
-                data.names, data.labels, data.splits, data.hashes, strict=True
-            ):
-                writer.writerow((name, data.classes[label], split or "", digest))
-            write_text(path / "split.csv", table.getvalue())
-            facts = {
-                "classes": list(data.classes),
-                "dataset_hash": data.dataset_hash,
-                **data.facts,
-            }
-            write_json(path / "data.json", facts)
+            write_text(path / SPLIT, as_csv(data))
+            write_json(path / DATA, as_facts(data))
             write_config(path / CONFIG, config)
         except OSError as error:
             raise StudyError(
@@ -193,20 +142,8 @@ class StudyDirectory:
             StudyError: When the files are damaged.
         """
         try:
-            facts = read_json(self.path / "data.json")
-            classes = tuple(str(name) for name in facts.pop("classes"))
-            index = {name: label for label, name in enumerate(classes)}
-            with (self.path / "split.csv").open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-            return StudyData(
-                classes=classes,
-                names=tuple(row["name"] for row in rows),
-                labels=np.array([index[row["class"]] for row in rows], dtype=np.int64),
-                splits=tuple(_split(row["split"]) for row in rows),
-                hashes=tuple(row["sha256"] for row in rows),
-                dataset_hash=str(facts.pop("dataset_hash")),
-                facts=facts,
-            )
+            facts = read_json(self.path / DATA)
+            return parse(facts, (self.path / SPLIT).read_bytes().decode())
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise StudyError(f"The data of the study {self.path} is damaged: {error}.") from None
 
@@ -322,11 +259,3 @@ def _is_result(result: Any, metric: str) -> bool:
     if not isinstance(interval, list) or len(interval) != 2:
         return False
     return all(isinstance(n, int | float) and np.isfinite(n) for n in (*numbers, *interval))
-
-
-def _split(text: str) -> Split | None:
-    if text in {"train", "validation", "test"}:
-        return text  # type: ignore[return-value]
-    if text:
-        raise ValueError(f"unknown split {text!r}")
-    return None

@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import TrialState
 
-from automl_tl import kept, metrics, storage
+from automl_tl import kept, storage
+from automl_tl.artifacts import bring
 from automl_tl.attempt import STATES, Attempt
 from automl_tl.cache.store import Store
 from automl_tl.elsewhere import Elsewhere
 from automl_tl.errors import AutoMLError, FinishTraining, UsageError
+from automl_tl.heart import Heart
 from automl_tl.host import BackendHost
 from automl_tl.identify import identify
 from automl_tl.ipc import Channel, parent_channel
+from automl_tl.keeper import Keeper
 from automl_tl.observe import Observers
+from automl_tl.owner import OWNER, sign
 from automl_tl.prepare import study_space
 from automl_tl.prospects import UNBOUNDED
-from automl_tl.recipe import model_facts
 from automl_tl.space import TrialSpec
 from automl_tl.study import KEEP_MODELS, StudyDirectory
 from automl_tl.testsplit import test_trial, write_test
@@ -58,6 +61,7 @@ class Setup:
         threads: Its CPU threads.
         cache: Root of the cache.
         cache_bytes: Bound of the cache.
+        search: Identity of the search.
     """
 
     directory: Path
@@ -68,6 +72,7 @@ class Setup:
     threads: int
     cache: Path
     cache_bytes: int
+    search: str
 
 
 class Worker:
@@ -87,8 +92,13 @@ class Worker:
         self._config = self._directory.config
         self._data = self._directory.data()
         self._space = study_space(self._config)
+        self._deadline = float("inf")
+        self._stopping: str | None = None
         config = self._config
-        self.study = storage.open_optuna(setup.directory, config.storage, config.name, config.seed)
+        self.study = storage.open_optuna(
+            setup.directory, config.storage, config.name, config.seed, self._hurried
+        )
+        self._heart = Heart(self.study)
         self._hosts: dict[str, BackendHost] = {}
         self._store = Store(setup.cache, setup.cache_bytes)
         self._runner = TrialRunner(
@@ -102,9 +112,8 @@ class Worker:
         )
         self._observers = Observers(self._directory, lambda text: self.say("warning", text=text))
         self._twins = Twins()
-        self._owner = storage.owner()
-        self._deadline = float("inf")
-        self._stopping: str | None = None
+        self._keeper = Keeper(self._directory, self._data, self.study)
+        self._owner = sign(setup.search, setup.index)
 
     def run(self) -> None:
         """Serve the supervisor until it closes the channel."""
@@ -116,10 +125,14 @@ class Worker:
                 self._deadline = time.monotonic() + message["seconds"]
                 self._stopping = None
                 self._look_ahead(message["left"])
-                self._trials(message["most"])
+                self._trials(message["most"], message["bound"])
             elif message["do"] == "finish":
                 self._finish(message["trial"])
             self.say("idle")  # also to a stop that came when nothing ran
+
+    def _hurried(self) -> bool:
+        """Whether there is no time to wait for a database."""
+        return self._stopping is not None or time.monotonic() > self._deadline
 
     def _warm_up(self) -> None:
         """Import at once what is slow to import and certainly needed, side by side."""
@@ -163,14 +176,19 @@ class Worker:
             self._hosts[name] = BackendHost(name, self._setup.device, self._setup.threads, log)
         return self._hosts[name]
 
-    def _trials(self, most: int) -> None:
-        """Run so many trials at most: heads on the same features together, any other alone."""
+    def _trials(self, most: int, bound: int | None) -> None:
+        """Run so many trials at most: heads on the same features together, any other alone.
+
+        A study that is shared may reach its bound meanwhile.
+        """
         for path, _ in self._setup.networks.arrays.values():
             self._store.touch(path)
         together: list[Attempt] = []
         alone: Attempt | None = None
         common: object = None
         for _ in range(most):
+            if bound is not None and self._config.storage and storage.begun(self.study) >= bound:
+                break
             attempt = self._ask()
             twin = self._twins.of(attempt.facts["spec"])
             if twin is not None:
@@ -199,7 +217,8 @@ class Worker:
 
     def _ask(self) -> Attempt:
         trial = self.study.ask()
-        trial.set_user_attr(storage.OWNER, self._owner)
+        trial.set_user_attr(OWNER, self._owner)
+        self._heart.add(trial)
         attempt = Attempt(self, trial, self._space, len(self._data.rows("train")))
         params = dict(trial.params)
         self.say("trial_asked", number=trial.number, backbone=attempt.spec.backbone, params=params)
@@ -217,35 +236,25 @@ class Worker:
         except Exception as error:
             outcomes = [error] * len(batch)
         for attempt, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, UsageError | optuna.exceptions.OptunaError):
+            if isinstance(outcome, optuna.exceptions.UpdateFinishedTrialError):
+                attempt.lost()
+            elif isinstance(outcome, UsageError | optuna.exceptions.OptunaError):
                 raise outcome  # no other trial would fare better
-            if isinstance(outcome, Exception):
+            elif isinstance(outcome, Exception):
                 attempt.fail(outcome, len(batch))
             else:
                 attempt.complete(outcome, len(batch))
                 try:
-                    self._keep(attempt, outcome)
+                    self._keeper.keep(attempt, outcome)
                 except AutoMLError as error:
                     attempt.fail(error, len(batch))
             self._told(attempt)
 
-    def _keep(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Write a trial's files before it is told, so that no finished trial lacks them."""
-        kept.write_figures(self._directory, attempt.number, outcome.logits, outcome.history)
-        best = storage.best_trials(self.study)[:KEEP_MODELS]
-        if len(best) == KEEP_MODELS:
-            last = metrics.goodness(float(best[-1].values[0]), self._config.metric)
-            if metrics.goodness(outcome.value, self._config.metric) <= last:
-                return
-        facts = model_facts(self._config, self._data, attempt.number, attempt.facts)
-        kept.write_model(self._directory, attempt.number, outcome.trained, facts.metadata())
-
     def _told(self, attempt: Attempt) -> None:
         """Have an attempt told, and let go of the models that are no longer among the best."""
         attempt.tell()
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        best = storage.best_trials(self.study)[:KEEP_MODELS]
-        self._directory.keep_models([trial.number for trial in (*best, *running)])
+        self._heart.remove(attempt.trial)
+        self._keeper.let_go()
         self._observe(attempt)
 
     def _observe(self, attempt: Attempt) -> None:
@@ -263,6 +272,7 @@ class Worker:
     def _finish(self, number: int) -> None:
         """Compute a trial's figures on the unseen split, and write the models that are kept."""
         try:
+            bring(self._directory, self.study)
             self._test(number)
         except (AutoMLError, OSError) as error:
             self.say("warning", text=f"The test split was not evaluated: {error}")

@@ -16,8 +16,9 @@ from automl_tl.api import Study
 from automl_tl.cli.config import from_file
 from automl_tl.cli.errors import run
 from automl_tl.errors import UsageError
-from automl_tl.study import StudyData, StudyDirectory
+from automl_tl.study import StudyDirectory
 from automl_tl.study_config import Config
+from automl_tl.study_data import StudyData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -99,7 +99,7 @@ def prepare(
         DataError: A file changed meanwhile.
     """
     notify: Progress = progress or _ignore
-    hashes, broken, kept = _hash_files(index, notify, workers)
+    hashes, broken, kept = _hash_files(index, notify, workers, _KEPT_BYTES)
     dataset_hash = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     keys = {size: key(dataset_hash, size, resize) for size in sizes}
     entries = {size: store.find(KIND, facts) for size, facts in keys.items()}
@@ -130,14 +130,19 @@ def prepare(
     )
 
 
+def hash_files(index: DataIndex, progress: Progress | None = None) -> list[str]:
+    """Return the SHA-256 of every file's bytes, in the index's order; empty where unreadable."""
+    return _hash_files(index, progress or _ignore, None, 0)[0]
+
+
 def _ignore(what: str, done: int, total: int) -> None:
     pass
 
 
 def _hash_files(
-    index: DataIndex, notify: Progress, workers: int | None
+    index: DataIndex, notify: Progress, workers: int | None, room: int
 ) -> tuple[list[str], dict[int, str], dict[int, bytes]]:
-    """Return the hashes, what cannot be read, and the first files' bytes."""
+    """Return the hashes, what cannot be read, and the first files' bytes, ``room`` of them."""
 
     def read(path: Path) -> tuple[str, bytes, str]:
         try:
@@ -149,7 +154,6 @@ def _hash_files(
     hashes: list[str] = []
     broken: dict[int, str] = {}
     kept: dict[int, bytes] = {}
-    room = _KEPT_BYTES
     total = len(index.items)
     with closing(in_threads(read, (item.path for item in index.items), workers)) as results:
         for row, (digest, data, reason) in enumerate(results):

@@ -39,6 +39,7 @@ class SearchOptions:
         address: Of a cluster, for an engine that takes it.
         gpus_per_trial: GPUs a worker, for an engine that takes it.
         storage: Optuna storage URL.
+        artifacts: Folder or ``s3://BUCKET/PATH`` for the trials' files.
         log: Names of observers.
         first: Trials to begin with; a file's only.
         plugins: Plugin files, absolute; a file's only.
@@ -60,6 +61,7 @@ class SearchOptions:
     address: str | None = None
     gpus_per_trial: float | None = None
     storage: str | None = None
+    artifacts: str | None = None
     log: tuple[str, ...] = ()
     first: tuple[Mapping[str, Any], ...] = ()
     plugins: tuple[str, ...] = ()
@@ -279,6 +281,7 @@ _READERS: Mapping[str, Any] = {
     "address": _text,
     "gpus_per_trial": _number,
     "storage": _text,
+    "artifacts": _text,
     "log": _texts,
     "first": _first,
     "plugins": _plugins,

@@ -46,7 +46,17 @@ Log = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", help="Log every epoch and trial: tensorboard, mlflow."),
 ]
-
+Artifacts = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLACE",
+        help="Folder or s3://BUCKET/PATH for the trials' files, for other machines of the study.",
+    ),
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=none|PATH|URL", help="Start a backbone from other weights."),
+]
 
 Explain = Annotated[
     bool, typer.Option("--explain", help="Say for each trial what is stored where, and why.")
@@ -75,10 +85,7 @@ def search(
             metavar="GLOB", help="Search these, as 'torch/resnet*' [default: the recommended]"
         ),
     ] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=none|PATH|URL", help="Start a backbone from other weights."),
-    ] = None,
+    weights: Weights = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -113,8 +120,12 @@ def search(
     gpus_per_trial: GpusPerTrial = None,
     storage: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Optuna storage [default: a file in the study]"),
+        typer.Option(
+            metavar="URL",
+            help="Database of the study; one that holds it already is joined [default: a file]",
+        ),
     ] = None,
+    artifacts: Artifacts = None,
     log: Log = None,
     plugin: Plugin = None,
     explain: Explain = False,
@@ -146,11 +157,60 @@ def search(
         address=address,
         gpus_per_trial=gpus_per_trial,
         storage=storage,
+        artifacts=artifacts,
     )
     if config is not None:
         options = options.over(from_file(Path(config)))
         use_files(options.plugins)
     return _search(options, explain)
+
+
+def worker(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="This machine's copy of the study's images.")
+    ],
+    storage: Annotated[str, typer.Option(metavar="URL", help="Database of the study.")],
+    study: Annotated[
+        str | None,
+        typer.Option(metavar="STUDY", help="Name (below studies/) or path [default: from DATA]"),
+    ] = None,
+    wait: Annotated[
+        str, typer.Option(metavar="TIME", help="How long to wait for the study to be begun.")
+    ] = "10m",
+    trials: Trials = None,
+    time: Time = None,
+    target: Target = None,
+    weights: Weights = None,
+    device: Device = None,
+    artifacts: Artifacts = None,
+    log: Log = None,
+    plugin: Plugin = None,
+) -> int:
+    """Be one worker of a study that `search --storage` began, for a scheduler to start.
+
+    Joins the study once it is there and runs trials on one device, until the bounds given here or
+    else those that the study was begun with. SIGTERM ends it cleanly.
+    """
+    from automl_tl.cli.config import from_flags
+    from automl_tl.join import await_study
+    from automl_tl.units import parse_duration
+
+    options = from_flags(
+        weights=weights or (),
+        log=log or (),
+        data=data,
+        study=study or studies.default_name(data),
+        trials=trials,
+        time=time,
+        target=target,
+        workers=1,
+        device=device,
+        storage=storage,
+        artifacts=artifacts,
+    )
+    options.check()
+    await_study(studies.directory(str(options.study)).absolute(), storage, parse_duration(wait))
+    return _search(options, explain=False)
 
 
 def resume(
@@ -221,6 +281,7 @@ def _search(options: SearchOptions, explain: bool) -> int:
             metric=options.metric or "accuracy",
             seed=options.seed or 0,
             storage=options.storage,
+            artifacts=options.artifacts,
             log=options.log,
             first=options.first,
             device=options.device or "auto",

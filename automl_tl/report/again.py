@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from automl_tl.cache.store import Store
-    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.study import StudyDirectory
     from automl_tl.study_config import Config
+    from automl_tl.study_data import StudyData
 
 PACKAGES = ("automl-tl", "optuna", "numpy", "pillow", "scikit-learn", "onnxruntime")
 BACKBONES = 50

@@ -17,8 +17,9 @@ from automl_tl.elsewhere import Elsewhere
 from automl_tl.networks import Networks
 from automl_tl.plugins import get_plugins
 from automl_tl.specs import WorkerSettings
-from automl_tl.study import StudyData, StudyDirectory
+from automl_tl.study import StudyDirectory
 from automl_tl.study_config import Config
+from automl_tl.study_data import StudyData
 from automl_tl.testing.findings import Finding
 from automl_tl.worker import Setup
 
@@ -68,7 +69,7 @@ def crew(name: str) -> Iterator[Crew]:
                 return "no setup"
             networks = Networks({}, {})
             cache = Path(folder) / "cache"
-            here = Setup(path, networks, index, "cpu", None, 1, cache, MAX_BYTES)
+            here = Setup(path, networks, index, "cpu", None, 1, cache, MAX_BYTES, "check")
             return Elsewhere(here) if spec.remote else here
 
         settings = WorkerSettings(path, ("cpu", "cpu"), 1, setup, workers=2)
@@ -93,7 +94,7 @@ def check_workers(team: Crew) -> Iterator[Finding]:
         yield Finding(
             team.subject, "workers", "both workers to say that they are idle", _said(heard), right
         )
-        engine.send(1, {"do": "trials", "seconds": 60.0, "most": 0, "left": 0})
+        engine.send(1, {"do": "trials", "seconds": 60.0, "most": 0, "left": 0, "bound": 0})
         heard = _wait(engine, {(1, "idle")})
         yield Finding(
             team.subject,
