@@ -87,17 +87,24 @@ class Plugins:
             raise self._missing("backend", name, self.backends)
         return self.backends[name]
 
-    def engine(self, name: str, options: Iterable[str] = ()) -> EngineSpec:
-        """Return an engine by name, or raise ``UsageError``, also when it takes no such options."""
+    def engine(self, name: str, options: Mapping[str, Any] | None = None) -> EngineSpec:
+        """Return an engine by name.
+
+        Raises:
+            UsageError: When there is none, or it takes no such options.
+            AutoMLError: When it cannot start workers with these.
+        """
         if name not in self.engines:
             raise self._missing("engine", name, self.engines, _installed_by(name))
-        for option in options:
+        for option in options or ():
             if option not in self.engines[name].options:
                 able = [spec.name for spec in self.engines.values() if option in spec.options]
                 raise UsageError(
                     f"The engine {name} takes no --{option.replace('_', '-')}: "
                     f"{f'--engine {able[0]} does' if able else 'leave it out'}."
                 )
+        if options is not None and (check := self.engines[name].check):
+            check(options)
         return self.engines[name]
 
     def observer(self, name: str) -> str:

@@ -167,8 +167,9 @@ class Backend(Protocol):
 class Engine(Protocol):
     """Starts workers and hands over what they say.
 
-    Attributes:
-        workers: How many there are; a search starts them from 0 on.
+    ``workers`` says how many there are; a search starts them from 0 on. An engine may speak for a
+    worker that it has started: ``{"event": "fatal", "reason": ...}`` ends the search,
+    ``{"event": "warning", "text": ...}`` and ``note`` tell the person something.
     """
 
     workers: int
@@ -177,11 +178,7 @@ class Engine(Protocol):
         """Start worker ``index``, or start it again."""
 
     def poll(self, timeout: float) -> list[tuple[int, Mapping[str, Any]]]:
-        """Wait up to ``timeout`` seconds for messages; a dead worker says ``{"event": "died"}``.
-
-        An engine may speak for a worker, too: ``{"event": "fatal", "reason": ...}`` ends the
-        search, ``{"event": "warning", "text": ...}`` and ``note`` tell the person something.
-        """
+        """Wait up to ``timeout`` seconds for messages; a dead worker's is ``died``, with a reason."""
 
     def send(self, index: int, message: Mapping[str, Any]) -> None:
         """Send a message to a worker; does nothing when it is dead."""

@@ -239,6 +239,8 @@ class EngineSpec:
         create: Makes the engine for one search.
         options: Names of what else it takes, in ``WorkerSettings.options``: ``address`` and
             ``gpus_per_trial``, which the command line has, or any other from Python.
+        check: Told the options before any image is read; raises ``AutoMLError`` for what cannot
+            be right, or when there is nothing to start workers on.
         remote: Its workers may run on other machines: each prepares the images there, in that
             machine's cache, and takes its CPU threads from ``OMP_NUM_THREADS``, or all.
     """
@@ -246,6 +248,7 @@ class EngineSpec:
     name: str
     create: Callable[[WorkerSettings], Engine]
     options: tuple[str, ...] = ()
+    check: Callable[[Mapping[str, Any]], object] | None = None
     remote: bool = False
 
 

@@ -10,6 +10,7 @@ import os
 import subprocess
 import threading
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,7 @@ class Apart:
 
 
 def serve(create: Callable[[WorkerSettings], Engine]) -> None:
-    """Make an engine and do what an ``Apart`` says, until that ends; for a process of its own.
+    """Make an engine and do what an ``Apart`` says, and then end this process.
 
     The engine is told what to do in the main thread, and is polled in another.
 
@@ -115,13 +116,21 @@ def serve(create: Callable[[WorkerSettings], Engine]) -> None:
         create: As ``EngineSpec.create``. ``WorkerSettings.setup`` works within ``Engine.start``.
     """
     channel = parent_channel()
-    first: dict[int, Any] = {}
-    settings: WorkerSettings = channel.receive()
+    code = 1
     try:
-        engine = create(replace(settings, setup=first.__getitem__))
+        _obey(create, channel)
+        code = 0
     except AutoMLError as error:
         channel.send(error)
-        return
+    except BaseException:  # also what a library raises to end the interpreter
+        traceback.print_exc()
+    os._exit(code)  # whatever threads the engine's library still has
+
+
+def _obey(create: Callable[[WorkerSettings], Engine], channel: Channel) -> None:
+    first: dict[int, Any] = {}
+    settings: WorkerSettings = channel.receive()
+    engine = create(replace(settings, setup=first.__getitem__))
     channel.send(engine.workers)
     threading.Thread(target=_relay, args=(engine, channel), daemon=True).start()
     while True:
@@ -134,7 +143,7 @@ def serve(create: Callable[[WorkerSettings], Engine]) -> None:
             engine.send(*arguments)
         else:
             engine.close(*arguments)
-            os._exit(0)  # whatever threads the engine's library still has
+            return
 
 
 def _relay(engine: Engine, channel: Channel) -> None:

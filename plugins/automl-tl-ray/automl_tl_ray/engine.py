@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from automl_tl.errors import EngineError
 from automl_tl.units import plural
-from automl_tl_ray.options import check_reachable, checked
-from automl_tl_ray.room import Node, divide, total
+from automl_tl_ray.nodes import living, total
+from automl_tl_ray.options import checked
+from automl_tl_ray.room import divide
 from automl_tl_ray.station import CORE, Station
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from automl_tl.specs import WorkerSettings
 
@@ -31,7 +32,7 @@ PLACE_SECONDS = 120.0
 class RayEngine:
     """Starts one actor a worker and merges what they say. See ``protocols.Engine``.
 
-    Actors are never restarted by Ray: the search is told of each that died, fails its trials and
+    Ray never starts an actor again: the search is told of each that died, fails its trials and
     starts the worker again, wherever there is room.
 
     Args:
@@ -44,54 +45,50 @@ class RayEngine:
 
     def __init__(self, settings: WorkerSettings) -> None:
         options = checked(settings.options)
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        ray: Any = import_module("ray")
-        self._ray = ray
         self._settings = settings
         self._actors: dict[int, Any] = {}
         self._placed: set[int] = set()
         self._messages: queue.Queue[tuple[int, Any, Mapping[str, Any]]] = queue.Queue()
-        address = options.address or os.environ.get("RAY_ADDRESS")
-        if address:
-            check_reachable(address)
-        try:
-            context = ray.init(
-                address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-            )
-        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise EngineError(f"Ray cannot be used: {_first_line(error)}") from None
-        nodes = [
-            Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
-            for node in ray.nodes()
-            if node["Alive"]
-        ]
+        self._address = options.address
+        self._ray = _connect(options.address)
+        nodes = living(self._ray.nodes())
         gpus = options.gpus_per_trial
         if gpus is None:
             gpus = 1.0 if any(node.gpus for node in nodes) else 0.0
         self._room = divide(nodes, settings.workers, 0.0 if settings.devices[0] == "cpu" else gpus)
         self.workers = self._room.workers
-        self._describe(nodes, address or context.address_info["address"])
+        has = f"{plural(len(nodes), 'node')} with {total(nodes)}"
+        text = f"Ray has {has}: {plural(self.workers, 'worker')} with {self._room} each"
+        fewer = self.workers < (settings.workers or 0)
+        self._news: dict[str, Any] | None = {
+            "event": "warning" if fewer else "note",
+            "text": f"{text}; {settings.workers} do not fit." if fewer else f"{text}.",
+        }
 
     def start(self, index: int) -> None:
         """Have an actor start a worker; its messages come in through a thread of their own."""
-        if old := self._actors.pop(index, None):
-            self._ray.kill(old)
-        room = self._room
+        if self._news:
+            self._say(index, None, self._news)
+            self._news = None
+        again = index in self._actors
+        if again:
+            self._ray.kill(self._actors.pop(index))
+        self._placed.discard(index)
         station = self._ray.remote(concurrency_groups={"poll": 1, "send": 1})(Station)
         actor = station.options(
-            num_cpus=room.threads,
-            num_gpus=room.gpus,
+            num_cpus=self._room.threads,
+            num_gpus=self._room.gpus,
             scheduling_strategy="SPREAD",
+            label_selector=self._not_on_dead_nodes() if again else None,
             max_restarts=0,
         ).remote(
             index,
             self._settings.directory,
-            room.threads,
+            self._room.threads,
             self._settings.setup(index),
             version(CORE),
         )
         self._actors[index] = actor
-        self._placed.discard(index)
         threading.Thread(target=self._listen, args=(index, actor), daemon=True).start()
 
     def poll(self, timeout: float) -> list[tuple[int, Mapping[str, Any]]]:
@@ -122,50 +119,65 @@ class RayEngine:
         self._ray.shutdown()
 
     def _listen(self, index: int, actor: Any) -> None:
-        errors, node = self._ray.exceptions, ""
+        errors, name = self._ray.exceptions, ""
         try:
-            node = self._place(index, actor)
+            name = self._place(index, actor)
             self._placed.add(index)
             while True:
                 poll = actor.poll.options(concurrency_group="poll").remote()
                 for message in self._ray.get(poll):
-                    self._messages.put((index, actor, _on_node(node, message)))
+                    self._say(index, actor, _on_node(name, message))
         except errors.GetTimeoutError:
             reason = f"the cluster had no room for it within {PLACE_SECONDS:g} s"
         except errors.RayError as error:
-            reason = f"the node {node} is gone" if node else f"Ray says: {_first_line(error)}"
+            reason = f"the node {name} is gone" if name else f"Ray says: {_first_line(error)}"
         self._ray.kill(actor)
-        self._messages.put((index, actor, {"event": "died", "reason": reason}))
+        self._say(index, actor, {"event": "died", "reason": reason})
 
     def _place(self, index: int, actor: Any) -> str:
         """Return the name of the node that an actor was put on, once it was."""
         where = actor.where.remote()
         if not self._ray.wait([where], timeout=NOTICE_SECONDS)[0]:
-            text = f"Worker {index} waits for room on the Ray cluster, for {self._room}."
-            self._messages.put((index, actor, {"event": "warning", "text": text}))
+            text = f"Worker {index} waits for room on the Ray cluster: {self._room}."
+            self._say(index, actor, {"event": "warning", "text": text})
         return str(self._ray.get(where, timeout=PLACE_SECONDS))
 
-    def _describe(self, nodes: Sequence[Node], address: str) -> None:
-        """Say what runs where, and whether that is less than was asked for."""
-        has = f"{plural(len(nodes), 'node')}, {total(nodes)}"
-        workers = plural(self.workers, "worker")
-        text = f"Ray at {address} has {has}: {workers} with {self._room} each."
-        event = "note"
-        wanted = self._settings.workers
-        if wanted and wanted > self.workers:
-            event, text = "warning", f"{text[:-1]}; {wanted} do not fit."
-        self._messages.put((0, None, {"event": event, "text": text}))
+    def _not_on_dead_nodes(self) -> dict[str, str] | None:
+        """Return what keeps an actor off nodes whose death Ray has not noticed yet."""
+        if self._address and self._address.startswith("ray://"):  # nodes cannot be reached then
+            return None
+        gone = [node.id for node in living(self._ray.nodes()) if not node.answers()]
+        return {"ray.io/node-id": f"!in({','.join(gone)})"} if gone else None
+
+    def _say(self, index: int, actor: Any, message: Mapping[str, Any]) -> None:
+        self._messages.put((index, actor, message))
 
 
-def _on_node(node: str, message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a message with the node's name where the person needs it."""
+def _connect(address: str | None) -> Any:
+    """Connect to a cluster, or start one on this machine when there is no address; returns Ray.
+
+    Raises:
+        EngineError: When that does not succeed.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray = import_module("ray")
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        ray.init(address, include_dashboard=False, **quiet)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise EngineError(f"Ray cannot be used: {_first_line(error)}.") from None
+    return ray
+
+
+def _on_node(name: str, message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a message with the node's name where a person needs it."""
     if message["event"] == "fatal":
-        return {**message, "reason": f"On the node {node}: {message['reason']}"}
+        return {**message, "reason": f"On the node {name}: {message['reason']}"}
     if message["event"] == "died":
-        return {**message, "reason": f"{message['reason']} on the node {node}"}
+        return {**message, "reason": f"{message['reason']} on the node {name}"}
     return message
 
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") + "." if lines else f"{type(error).__name__}."
+    return lines[0].rstrip(".:") if lines else type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import urllib.parse
 from dataclasses import dataclass
@@ -24,12 +25,14 @@ class Options:
 
 
 def checked(options: Mapping[str, Any]) -> Options:
-    """Return the options.
+    """Return the options; without an address, that of ``RAY_ADDRESS``.
 
     Raises:
         UsageError: When one cannot be right.
     """
     address, gpus = options.get("address"), options.get("gpus_per_trial")
+    if address is None:
+        address = os.environ.get("RAY_ADDRESS") or None
     if address is not None:
         _host_and_port(address)
     if gpus is None:

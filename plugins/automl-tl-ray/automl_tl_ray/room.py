@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING
 
 from automl_tl.errors import EngineError
 from automl_tl.units import plural
+from automl_tl_ray.nodes import total
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """What a node of a cluster has to give: CPUs and GPUs, as Ray counts them."""
-
-    cpus: float
-    gpus: float = 0.0
+    from automl_tl_ray.nodes import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +62,6 @@ def divide(nodes: Sequence[Node], wanted: int | None, gpus: float) -> Room:
     while _fit(nodes, threads, gpus) < workers:
         threads -= 1
     return Room(workers, threads, gpus)
-
-
-def total(nodes: Sequence[Node]) -> str:
-    """Say what nodes have together."""
-    cpus, gpus = int(sum(n.cpus for n in nodes)), int(sum(n.gpus for n in nodes))
-    return f"{plural(cpus, 'CPU')} and {plural(gpus, 'GPU')}"
 
 
 def _fit(nodes: Sequence[Node], threads: int, gpus: float) -> int:
