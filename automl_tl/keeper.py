@@ -42,7 +42,7 @@ class Keeper:
         """Write a trial's files before it is told, so that no finished trial lacks them."""
         number = attempt.number
         kept.write_figures(self._directory, number, outcome.logits, outcome.history)
-        if self._among_the_best(outcome.value):
+        if self._among_the_best(number, outcome.value):
             facts = model_facts(self._directory.config, self._data, number, attempt.facts)
             kept.write_model(self._directory, number, outcome.trained, facts.metadata())
         if self._artifacts:
@@ -61,10 +61,11 @@ class Keeper:
         if self._artifacts:
             self._artifacts.drop_models(self._study, self._dropped)
 
-    def _among_the_best(self, value: float) -> bool:
+    def _among_the_best(self, number: int, value: float) -> bool:
+        """Whether a trial ranks with those whose models are kept; of equal ones, the earlier."""
         best = storage.best_trials(self._study)[:KEEP_MODELS]
         if len(best) < KEEP_MODELS:
             return True
         metric = self._directory.config.metric
-        last = metrics.goodness(float(best[-1].values[0]), metric)
-        return metrics.goodness(value, metric) > last
+        last = metrics.goodness(float(best[-1].values[0]), metric), -best[-1].number
+        return (metrics.goodness(value, metric), -number) > last

@@ -63,14 +63,31 @@ def study_space(config: Config) -> Space:
 
 
 def new_study(
-    path: Path, asked: Asked, *, store: Store, tell: Tell, stage: Stage, deadline: float
+    path: Path,
+    asked: Asked,
+    *,
+    store: Store,
+    tell: Tell,
+    stage: Stage,
+    deadline: float,
+    again: bool = True,
 ) -> tuple[StudyDirectory, StudyData, Networks]:
     """Create a study: open the data, choose backbones, decode, split, write.
 
     Everything that can be wrong with the arguments is found before any costly work. Downloads of
     weights take at most half of the time until the ``deadline``, on ``time.monotonic()``.
 
+    Args:
+        path: Of the study directory.
+        asked: What was asked, checked.
+        store: The cache.
+        tell: Receives sentences for the person.
+        stage: Told how far it is.
+        deadline: When the search ends.
+        again: Whether a study whose creation was killed half-way may lie in the storage.
+
     Raises:
+        Overtaken: When another machine created the study meanwhile.
         AutoMLError: One sentence about what is wrong; no study is left behind.
     """
     check_free(path)
@@ -117,7 +134,7 @@ def new_study(
     study_data, arrays = _read(index, space, config, store, tell, stage)
     path.mkdir(parents=True, exist_ok=True)
     direction = metrics.DIRECTIONS[config.metric]
-    optuna_study = create_optuna(path, asked.storage, config.name, direction)
+    optuna_study = create_optuna(path, asked.storage, config.name, direction, again=again)
     study = StudyDirectory.create(path, config, study_data)
     if asked.storage is not None:
         publish(optuna_study, Published(config, study_data, identities(specs)))

@@ -178,7 +178,7 @@ class Engine(Protocol):
         """Start worker ``index``, or start it again."""
 
     def poll(self, timeout: float) -> list[tuple[int, Mapping[str, Any]]]:
-        """Wait up to ``timeout`` seconds for messages; a dead worker's is ``died``, with a reason."""
+        """Wait up to ``timeout`` seconds for messages; a dead worker says ``died``, and why."""
 
     def send(self, index: int, message: Mapping[str, Any]) -> None:
         """Send a message to a worker; does nothing when it is dead."""

@@ -148,6 +148,11 @@ class Search:
         """Whether there is no time to wait for a database."""
         return self._interrupts.count > 0 or time.monotonic() > self._bounds.deadline
 
+    def _look(self, study: optuna.Study) -> None:
+        """Take note of what other searches of this study did."""
+        self._report(self._sharing.look())
+        self._tally.read(study)
+
     def _report(self, reaped: Reaped) -> None:
         for number, reason, again in reaped:
             self._warn(died(number, reason, again))
@@ -168,7 +173,8 @@ class Search:
             for index, message in crew.poll(0.2):
                 self._hear(crew, index, dict(message), study, running)
             self._watch_clock(crew)
-            self._report(self._sharing.look())
+            if self._sharing.due:
+                self._look(study)
             if self._reason is None:
                 for index in sorted(self._idle):
                     if self._may_start():
@@ -192,11 +198,13 @@ class Search:
         if event == "idle":
             self._granted.pop(index, None)
             self._idle.add(index)
+            if self._sharing.shared:
+                self._look(study)
         elif event == "trial_finished":
             self._deaths[index] = 0
             self._granted[index] = max(0, self._granted.get(index, 0) - 1)
             told = self._tally.add(message)
-            if self._sharing.shared:  # others count too
+            if self._sharing.shared:  # the others' trials count too
                 self._tally.read(study)
             self._tell({"worker": index, **told, "finished": self._tally.finished})
             if vain := self._tally.in_vain():

@@ -8,6 +8,7 @@ study.
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -31,6 +32,10 @@ JOURNAL = "journal.log"
 RETRY_OF = "retry_of"
 FACTS = "facts"
 """The user attribute that holds what is recorded of a trial."""
+
+
+class Overtaken(StudyError):
+    """Another machine has created the same study a moment ago."""
 
 
 def open_storage(
@@ -64,12 +69,15 @@ def open_storage(
         raise StudyError(f"The storage {where} cannot be opened: {_first_line(error)}") from None
 
 
-def create_optuna(directory: Path, url: str | None, name: str, direction: str) -> optuna.Study:
+def create_optuna(
+    directory: Path, url: str | None, name: str, direction: str, *, again: bool = True
+) -> optuna.Study:
     """Create the Optuna study of a new study; ``direction`` is ``minimize`` or ``maximize``.
 
-    A creation that was killed half-way is simply done again.
+    A creation that was killed half-way is simply done again, where ``again`` allows it.
 
     Raises:
+        Overtaken: When the study is there and ``again`` is false.
         StudyError: When the storage cannot be used.
     """
     storage = open_storage(directory, url)
@@ -78,8 +86,10 @@ def create_optuna(directory: Path, url: str | None, name: str, direction: str) -
             storage=storage,
             study_name=name,
             direction=StudyDirection[direction.upper()],
-            load_if_exists=True,
+            load_if_exists=again,
         )
+    except optuna.exceptions.DuplicatedStudyError:
+        raise Overtaken(f"Another machine has just created the study {name!r}.") from None
     except Exception as error:  # see open_storage
         raise StudyError(
             f"The study {name!r} cannot be written to its storage: {_first_line(error)}"
@@ -135,6 +145,13 @@ def find_optuna(directory: Path, url: str, name: str) -> optuna.Study | None:
         return optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         return None
+
+
+def ask(study: optuna.Study) -> optuna.Trial:
+    """Ask for a trial; whoever does must show that it is alive, see ``heart``."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
+        return study.ask()
 
 
 def place(url: str) -> str:

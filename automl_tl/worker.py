@@ -216,7 +216,7 @@ class Worker:
                 self._twins.learn(trial.number, facts)
 
     def _ask(self) -> Attempt:
-        trial = self.study.ask()
+        trial = storage.ask(self.study)
         trial.set_user_attr(OWNER, self._owner)
         self._heart.add(trial)
         attempt = Attempt(self, trial, self._space, len(self._data.rows("train")))
