@@ -167,6 +167,7 @@ class Study:
         workers: int | None = None,
         device: str = "auto",
         engine: str = "local",
+        engine_options: Mapping[str, Any] | None = None,
         log: Sequence[str] = (),
         listener: Listener | None = None,
         started: float | None = None,
@@ -178,9 +179,10 @@ class Study:
             time: Wall time, seconds or ``30m``; it holds, the test figures included. Without any
                 bound, those of the study's last search count again.
             target: Value of the metric that is good enough.
-            workers: Processes; one a GPU by default, else one.
+            workers: Processes; one a GPU by default, else one. Another engine may choose otherwise.
             device: ``auto``, ``cpu``, ``cuda:0``, ...
-            engine: What starts the workers.
+            engine: What starts the workers: ``local``, ``ray``, ...
+            engine_options: What else it takes: ``{"address": ..., "gpus_per_trial": 0.25}``.
             log: Names of more observers to tell of every epoch and trial from now on.
             listener: Told everything that happens, as dicts with an ``event``: ``study``,
                 ``stage``, ``trial_asked``, ``trial_started``, ``epoch``, ``trial_finished``,
@@ -192,10 +194,11 @@ class Study:
 
         Raises:
             StudyError: When another search is at work, or no trial succeeded.
-            UsageError: When a bound makes no sense, there is no such observer, or a plugin file
-                of the study is not loaded.
+            UsageError: When a bound makes no sense, there is no such observer, engine or option of
+                it, or a plugin file of the study is not loaded.
         """
         tell = listener or _ignore
+        get_plugins().engine(engine, engine_options or {})
         check_files(self._directory.config)
         observers, files = [get_plugins().observer(name) for name in log], plugin_files.listed()
         if observers or files:
@@ -227,7 +230,7 @@ class Study:
             bounds.deadline,
         )
         search = Search(self._directory, self._data, self._networks, store, bounds, tell)
-        reason = search.run(workers, device, engine)
+        reason = search.run(workers, device, engine, engine_options or {})
         facts = self.summary()
         tell(
             {

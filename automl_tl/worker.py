@@ -15,6 +15,7 @@ from automl_tl import kept, storage
 from automl_tl.artifacts import bring
 from automl_tl.attempt import STATES, Attempt
 from automl_tl.cache.store import Store
+from automl_tl.elsewhere import Elsewhere
 from automl_tl.errors import AutoMLError, FinishTraining, UsageError
 from automl_tl.heart import Heart
 from automl_tl.host import BackendHost
@@ -321,10 +322,12 @@ class Worker:
 
 
 def main() -> None:
-    """Run a worker as a process; the first message is its ``Setup``."""
+    """Run a worker as a process; the first message is its ``Setup``, or ``Elsewhere`` one."""
     channel = parent_channel()
     try:
-        Worker(channel.receive(), channel).run()
+        first: Setup | Elsewhere = channel.receive()
+        setup = first.settle(channel.send) if isinstance(first, Elsewhere) else first
+        Worker(setup, channel).run()
     except EOFError:
         return
     except AutoMLError as error:
