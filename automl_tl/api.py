@@ -98,8 +98,8 @@ class Study:
             plugins: Python files to load as plugins, here and in all processes of the search.
             device: That ``search`` will be given, checked before anything is created.
             listener: Told notes and progress, see ``search``.
-            deadline: ``time.monotonic()`` at which to give up reading images; downloads of weights
-                get half of the time until then.
+            deadline: ``time.monotonic()`` at which to give up reading images; the download of a
+                named data set gets half of the time until then, and weights half of the rest.
 
         Raises:
             AutoMLError: One sentence about what is wrong.
@@ -168,6 +168,7 @@ class Study:
         workers: int | None = None,
         device: str = "auto",
         engine: str = "local",
+        engine_options: Mapping[str, Any] | None = None,
         log: Sequence[str] = (),
         listener: Listener | None = None,
         started: float | None = None,
@@ -182,9 +183,10 @@ class Study:
             trial_timeout: Longest that a trial may take, seconds or ``5m``. It then ends with the
                 model so far, or fails when it has none, and is not tried again; a framework that
                 does not obey within ten seconds is ended.
-            workers: Processes; one a GPU by default, else one.
+            workers: Processes; one a GPU by default, else one. Another engine may choose otherwise.
             device: ``auto``, ``cpu``, ``cuda:0``, ...
-            engine: What starts the workers.
+            engine: What starts the workers: ``local``, ``ray``, ...
+            engine_options: What else it takes: ``{"address": ..., "gpus_per_trial": 0.25}``.
             log: Names of more observers to tell of every epoch and trial from now on.
             listener: Told everything that happens, as dicts with an ``event``: ``study``,
                 ``stage``, ``trial_asked``, ``trial_started``, ``epoch``, ``trial_finished``,
@@ -196,10 +198,11 @@ class Study:
 
         Raises:
             StudyError: When another search is at work, or no trial succeeded.
-            UsageError: When a bound makes no sense, there is no such observer, or a plugin file
-                of the study is not loaded.
+            UsageError: When a bound makes no sense, there is no such observer, engine or option of
+                it, or a plugin file of the study is not loaded.
         """
         tell = listener or _ignore
+        get_plugins().engine(engine, engine_options or {})
         check_files(self._directory.config)
         observers, files = [get_plugins().observer(name) for name in log], plugin_files.listed()
         if observers or files:
@@ -226,10 +229,15 @@ class Study:
             raise UsageError(f"workers: expected 1 or more, got {workers}.")
         store = self._cache()
         self._networks = self._networks or prepare.open_networks(
-            self._directory, self._data, device, store, as_events(tell, bounds.deadline)
+            self._directory,
+            self._data,
+            device,
+            store,
+            as_events(tell, bounds.deadline),
+            bounds.deadline,
         )
         search = Search(self._directory, self._data, self._networks, store, bounds, tell)
-        reason = search.run(workers, device, engine)
+        reason = search.run(workers, device, engine, engine_options or {})
         facts = self.summary()
         tell(
             {

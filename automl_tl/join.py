@@ -9,15 +9,15 @@ from __future__ import annotations
 import time
 from collections import defaultdict, deque
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from automl_tl import networks, plugin_files, prepare
 from automl_tl.cache import pixels
-from automl_tl.data import sources
 from automl_tl.errors import StudyError, UsageError
 from automl_tl.plugins import get_plugins
 from automl_tl.published import read_published
-from automl_tl.storage import find_optuna, place, sqlite_absolute
+from automl_tl.storage import Overtaken, find_optuna, place, sqlite_absolute
 from automl_tl.study import CONFIG, StudyDirectory, check_free
 from automl_tl.units import are, format_duration, plural
 
@@ -62,34 +62,45 @@ def create_or_join(
         AutoMLError: One sentence about what is wrong; nothing is left behind.
     """
     asked.check()
-    published = None
-    if asked.storage is not None:
-        if there := reopen(path, asked):
-            return there, there.data(), None
-        check_free(path)
-        published = find(path, asked.storage)
 
     def warn(text: str) -> None:
         tell(text, "warning")
 
-    if published is None:
-        return prepare.new_study(
-            path, asked, store=store, tell=warn, stage=stage, deadline=deadline
-        )
-    made = join_study(
-        path, asked, published, store=store, tell=warn, stage=stage, deadline=deadline
+    new = partial(
+        prepare.new_study, path, asked, store=store, tell=warn, stage=stage, deadline=deadline
     )
-    tell(f"Joined the study {path.name!r} in {place(str(asked.storage))}.", "note")
-    return made
+    if asked.storage is None:
+        return new()
+    for _ in range(2):
+        if there := reopen(path, asked):
+            return there, there.data(), None
+        check_free(path)
+        begun, published = find(path, asked.storage)
+        if published is None:
+            try:
+                return new(again=begun)
+            except Overtaken:
+                continue
+        tell(f"Joining the study {path.name!r} in {place(asked.storage)}.", "note")
+        return join_study(
+            path, asked, published, store=store, tell=warn, stage=stage, deadline=deadline
+        )
+    raise StudyError(
+        f"The study {path.name!r} in {place(asked.storage)} comes and goes: try again."
+    )
 
 
-def find(path: Path, url: str, wait: float = 0.0) -> Published | None:
-    """Return what a study of the directory's name published in a database; None for no such study.
+def find(path: Path, url: str, wait: float = 0.0) -> tuple[bool, Published | None]:
+    """Look for a study of the directory's name in a database.
 
     Args:
         path: Of the study directory.
         url: Of the database.
         wait: Seconds to wait for a study that is not there yet.
+
+    Returns:
+        Whether it is there, and what was published of it; nothing when its creation was killed
+        half-way.
 
     Raises:
         StudyError: When the database cannot be used.
@@ -99,16 +110,16 @@ def find(path: Path, url: str, wait: float = 0.0) -> Published | None:
         study = find_optuna(path, url, path.name)
         published = read_published(study) if study else None
         if published:
-            return published
+            return True, published
         if study and time.monotonic() > end + CREATION_SECONDS:
             if not study.get_trials(deepcopy=False):
-                return None  # its creation was killed half-way, and is done again
+                return True, None
             raise StudyError(
                 f"The storage {place(url)} holds a study {path.name!r} that is no study of "
                 "automl-tl: choose another name with --study."
             )
         if study is None and time.monotonic() >= end:
-            return None
+            return False, None
         time.sleep(0.5)
 
 
@@ -119,7 +130,7 @@ def await_study(path: Path, storage: str, seconds: float) -> None:
         StudyError: When it is not in time, or the database cannot be used.
     """
     url = str(sqlite_absolute(storage))
-    if (path / CONFIG).is_file() or find(path, url, seconds):
+    if (path / CONFIG).is_file() or find(path, url, seconds)[1]:
         return
     raise StudyError(
         f"There is no study {path.name!r} in {place(url)} after {format_duration(seconds)}: begin "
@@ -169,9 +180,7 @@ def join_study(
     """
     check_free(path)
     _check_same(asked, published.config)
-    index = _same_images(
-        sources.open_data(asked.data, store.root, get_plugins().datasets, stage), published, stage
-    )
+    index = _same_images(prepare.open_data(asked.data, store, stage, deadline), published, stage)
     weights = {key: "none" for key, w in published.config.weights.items() if w == "none"}
     chosen = networks.choose_backbones(
         published.config.backbones,

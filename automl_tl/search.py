@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from automl_tl.announce import died, study_event
 from automl_tl.baselines import Baselines
 from automl_tl.devices import gpus_for
+from automl_tl.elsewhere import Elsewhere
 from automl_tl.errors import StudyError
 from automl_tl.guard import Interrupts, at_work_on
+from automl_tl.plugin_files import listed
 from automl_tl.plugins import get_plugins
 from automl_tl.prepare import study_space
 from automl_tl.recorded import open_study
@@ -86,41 +88,45 @@ class Search:
         self._baselines: Baselines
         self._sharing: Sharing
 
-    def run(self, workers: int | None, device: str, engine: str) -> str:
+    def run(self, workers: int | None, device: str, engine: str, options: Mapping[str, Any]) -> str:
         """Search until a bound is reached; returns why it ended.
 
         Raises:
             StudyError: When another search is at work, or nothing can succeed.
+            UsageError: When there is no such engine, or it takes no such options.
         """
-        spec = get_plugins().engine(engine)
+        spec = get_plugins().engine(engine, options)
         with at_work_on(self._directory), self._interrupts:
             optuna_study = self._open()
             finished = self._tally.finished
             self._tell(
                 study_event(self._directory, self._data, self._bounds, optuna_study, finished)
             )
-            gpus = self._gpus(workers, device)
+            gpus = (None,) * (workers or 1) if spec.remote else self._gpus(workers, device)
             threads = max(1, (os.cpu_count() or 1) // len(gpus))
 
-            def setup(index: int) -> Setup:
-                return Setup(
+            def setup(index: int) -> Setup | Elsewhere:
+                here = Setup(
                     self._directory.path,
                     self._networks,
                     index,
                     device,
-                    gpus[index],
+                    None if spec.remote else gpus[index],
                     threads,
                     self._store.root,
                     self._store.max_bytes,
                     self._identity,
                     self._bounds.trial_seconds,
                 )
+                return Elsewhere(here, listed()) if spec.remote else here
 
             devices = (device,) * len(gpus)
-            settings = WorkerSettings(self._directory.path, devices, threads, setup)
+            settings = WorkerSettings(
+                self._directory.path, devices, threads, setup, workers, dict(options)
+            )
             crew = spec.create(settings)
             try:
-                self._loop(crew, len(gpus), optuna_study)
+                self._loop(crew, optuna_study)
                 self._finish(crew, optuna_study)
             finally:
                 hurry = self._interrupts.count > 1 or time.monotonic() > self._bounds.deadline
@@ -143,6 +149,11 @@ class Search:
         """Whether there is no time to wait for a database."""
         return self._interrupts.count > 0 or time.monotonic() > self._bounds.deadline
 
+    def _look(self, study: optuna.Study) -> None:
+        """Take note of what other searches of this study did."""
+        self._report(self._sharing.look())
+        self._tally.read(study)
+
     def _report(self, reaped: Reaped) -> None:
         for number, reason, again in reaped:
             self._warn(died(number, reason, again))
@@ -154,22 +165,23 @@ class Search:
         backends = {key.partition("/")[0] for key in self._directory.config.backbones}
         return gpus_for(workers, backends, self._directory.log(0), self._warn)
 
-    def _loop(self, crew: Engine, workers: int, study: optuna.Study) -> None:
-        for index in range(workers):
+    def _loop(self, crew: Engine, study: optuna.Study) -> None:
+        for index in range(crew.workers):
             if self._may_start():
                 crew.start(index)
-        running = set(range(workers)) if self._may_start() else set()
+        running = set(range(crew.workers)) if self._may_start() else set()
         while running:
             for index, message in crew.poll(0.2):
                 self._hear(crew, index, dict(message), study, running)
             self._watch_clock(crew)
-            self._report(self._sharing.look())
+            if self._sharing.due:
+                self._look(study)
             if self._reason is None:
                 for index in sorted(self._idle):
                     if self._may_start():
                         self._grant(crew, index)
-            if self._reason and not self._granted and running == self._idle:
-                return
+            if self._reason and not self._granted and self._idle:
+                return  # without those that still start, or wait for a place
             if self._reason and self._overdue():
                 return
             if self._interrupts.count > 1:
@@ -187,11 +199,13 @@ class Search:
         if event == "idle":
             self._granted.pop(index, None)
             self._idle.add(index)
+            if self._sharing.shared:
+                self._look(study)
         elif event == "trial_finished":
             self._deaths[index] = 0
             self._granted[index] = max(0, self._granted.get(index, 0) - 1)
             told = self._tally.add(message)
-            if self._sharing.shared:  # others count too
+            if self._sharing.shared:  # the others' trials count too
                 self._tally.read(study)
             self._tell({"worker": index, **told, "finished": self._tally.finished})
             if vain := self._tally.in_vain():

@@ -58,16 +58,20 @@ class Sharing:
         dead = owner.dead_here if self.shared else owner.anybody
         return [*self._reap(DIED, dead), *self.look()]
 
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look at what the others do."""
+        return self.shared and time.monotonic() - self._looked >= LOOK_SECONDS
+
     def look(self) -> Reaped:
         """Fail what died meanwhile and was not this search's, and count what runs elsewhere.
 
         Returns:
-            As ``begin``; does something every ``LOOK_SECONDS`` only.
+            As ``begin``.
         """
-        now = time.monotonic()
-        if not self.shared or now - self._looked < LOOK_SECONDS:
+        if not self.shared:
             return []
-        self._looked = now
+        now = self._looked = time.monotonic()
         reaped = [*self._reap(DIED, owner.dead_here), *self._silent(now)]
         ours = owner.of(self._search)
         self.elsewhere = sum(not ours(t.user_attrs.get(OWNER)) for t in self._running())

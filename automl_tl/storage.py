@@ -8,6 +8,7 @@ study.
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -15,6 +16,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from automl_tl.errors import StudyError
+from automl_tl.indexed import IndexedStorage
 from automl_tl.journal import Journal, damage
 from automl_tl.owner import OWNER
 from automl_tl.sampler import SeededSampler
@@ -33,6 +35,10 @@ FACTS = "facts"
 """The user attribute that holds what is recorded of a trial."""
 
 
+class Overtaken(StudyError):
+    """Another machine has created the same study a moment ago."""
+
+
 def open_storage(
     directory: Path, url: str | None, hurried: Callable[[], bool] | None = None
 ) -> optuna.storages.BaseStorage:
@@ -49,7 +55,7 @@ def open_storage(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         if url is None:
-            return optuna.storages.JournalStorage(Journal(directory / JOURNAL))
+            return IndexedStorage(Journal(directory / JOURNAL))
         from automl_tl.database import Database
 
         return Database(url, hurried)
@@ -64,12 +70,15 @@ def open_storage(
         raise StudyError(f"The storage {where} cannot be opened: {_first_line(error)}") from None
 
 
-def create_optuna(directory: Path, url: str | None, name: str, direction: str) -> optuna.Study:
+def create_optuna(
+    directory: Path, url: str | None, name: str, direction: str, *, again: bool = True
+) -> optuna.Study:
     """Create the Optuna study of a new study; ``direction`` is ``minimize`` or ``maximize``.
 
-    A creation that was killed half-way is simply done again.
+    A creation that was killed half-way is simply done again, where ``again`` allows it.
 
     Raises:
+        Overtaken: When the study is there and ``again`` is false.
         StudyError: When the storage cannot be used.
     """
     storage = open_storage(directory, url)
@@ -78,8 +87,10 @@ def create_optuna(directory: Path, url: str | None, name: str, direction: str) -
             storage=storage,
             study_name=name,
             direction=StudyDirection[direction.upper()],
-            load_if_exists=True,
+            load_if_exists=again,
         )
+    except optuna.exceptions.DuplicatedStudyError:
+        raise Overtaken(f"Another machine has just created the study {name!r}.") from None
     except Exception as error:  # see open_storage
         raise StudyError(
             f"The study {name!r} cannot be written to its storage: {_first_line(error)}"
@@ -135,6 +146,13 @@ def find_optuna(directory: Path, url: str, name: str) -> optuna.Study | None:
         return optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         return None
+
+
+def ask(study: optuna.Study) -> optuna.Trial:
+    """Ask for a trial; whoever does must show that it is alive, see ``heart``."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
+        return study.ask()
 
 
 def place(url: str) -> str:
@@ -219,12 +237,6 @@ def best_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return sorted(trials, key=lambda trial: (sign * float(trial.values[0]), trial.number))
-
-
-def begun(study: optuna.Study) -> int:
-    """Count the trials that run or have finished, without those that are tried again."""
-    trials = study.get_trials(deepcopy=False)
-    return sum(t.state != TrialState.WAITING and not given_up(t) for t in trials)
 
 
 def given_up(trial: FrozenTrial) -> bool:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import traceback
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -17,12 +15,14 @@ from automl_tl import kept, storage
 from automl_tl.artifacts import bring
 from automl_tl.attempt import STATES, Attempt
 from automl_tl.cache.store import Store
+from automl_tl.elsewhere import Elsewhere
 from automl_tl.errors import AutoMLError, FinishTraining, StudyError, UsageError
 from automl_tl.heart import Heart
 from automl_tl.host import BackendHost
 from automl_tl.identify import identify
 from automl_tl.ipc import Channel, parent_channel
 from automl_tl.keeper import Keeper
+from automl_tl.ledger import Ledger
 from automl_tl.observe import Observers
 from automl_tl.owner import OWNER, sign
 from automl_tl.prepare import study_space
@@ -102,6 +102,7 @@ class Worker:
         self.study = storage.open_optuna(
             setup.directory, config.storage, config.name, config.seed, self._hurried
         )
+        self._ledger = Ledger(self.study)
         self._heart = Heart(self.study)
         self._hosts: dict[str, BackendHost] = {}
         self._store = Store(setup.cache, setup.cache_bytes)
@@ -116,7 +117,8 @@ class Worker:
         )
         self._observers = Observers(self._directory, lambda text: self.say("warning", text=text))
         self._twins = Twins()
-        self._keeper = Keeper(self._directory, self._data, self.study)
+        self._counted = 0
+        self._keeper = Keeper(self._directory, self._data, self._ledger)
         self._owner = sign(setup.search, setup.index)
 
     def run(self) -> None:
@@ -139,11 +141,10 @@ class Worker:
         return self._stopping is not None or time.monotonic() > self._deadline
 
     def _warm_up(self) -> None:
-        """Import at once what is slow to import and certainly needed, side by side."""
+        """Start at once what is slow to start and certainly needed."""
         backends = {key.partition("/")[0] for key in self._config.backbones}
         if len(backends) == 1:
             self._host(*backends).start()
-        threading.Thread(target=import_module, args=("sklearn.metrics",), daemon=True).start()
 
     def say(self, event: str, **facts: Any) -> None:
         """Tell the supervisor; see ``Owner``."""
@@ -191,12 +192,12 @@ class Worker:
         alone: Attempt | None = None
         common: object = None
         for _ in range(most):
-            if bound is not None and self._config.storage and storage.begun(self.study) >= bound:
+            if bound is not None and self._config.storage and self._begun() >= bound:
                 break
             attempt = self._ask()
             twin = self._twins.of(attempt.facts["spec"])
             if twin is not None:
-                attempt.take_over(self.study.get_trials(deepcopy=False)[twin])
+                attempt.take_over(self._ledger[twin])
                 self._told(attempt)
                 continue
             with self._watched(attempt):
@@ -213,15 +214,26 @@ class Worker:
     def _look_ahead(self, left: int | None) -> None:
         prospects = self._runner.prospects
         prospects.left = UNBOUNDED if left is None else left
-        states = (TrialState.COMPLETE, TrialState.PRUNED)
-        for trial in self.study.get_trials(deepcopy=False, states=states):
+        self._look()
+
+    def _look(self) -> None:
+        """Take in the trials that finished since the last look."""
+        for trial in self._ledger.look():
             facts = trial.user_attrs.get(storage.FACTS, {})
-            prospects.learn(trial.number, facts)
+            self._counted += not storage.given_up(trial)
+            if trial.state != TrialState.FAIL:
+                self._runner.prospects.learn(trial.number, facts)
             if trial.state == TrialState.COMPLETE:
                 self._twins.learn(trial.number, facts)
 
+    def _begun(self) -> int:
+        """Count the trials that run or have finished, here and elsewhere."""
+        self._look()
+        running = sum(trial.state == TrialState.RUNNING for trial in self._ledger.open)
+        return running + self._counted
+
     def _ask(self) -> Attempt:
-        trial = self.study.ask()
+        trial = storage.ask(self.study)
         trial.set_user_attr(OWNER, self._owner)
         self._heart.add(trial)
         images, longest = len(self._data.rows("train")), self._setup.trial_seconds
@@ -252,6 +264,7 @@ class Worker:
                 attempt.fail(outcome, len(batch))
             else:
                 attempt.complete(outcome, len(batch))
+                self._look()
                 try:
                     self._keeper.keep(attempt, outcome)
                 except StudyError:
@@ -269,6 +282,7 @@ class Worker:
         """Have an attempt told, and let go of the models that are no longer among the best."""
         attempt.tell()
         self._heart.remove(attempt.trial)
+        self._look()
         self._keeper.let_go()
         self._observe(attempt)
 
@@ -291,13 +305,15 @@ class Worker:
             self._test(number)
         except (AutoMLError, OSError) as error:
             self.say("warning", text=f"The test split was not evaluated: {error}")
-        for trial in storage.best_trials(self.study)[:KEEP_MODELS]:
+        self._look()
+        for trial in self._ledger.best(KEEP_MODELS):
             if kept.model_file(self._directory, trial.number):
                 self._whole(trial)
         self.say("tested", number=number)
 
     def _test(self, number: int) -> None:
-        trial = self.study.get_trials(deepcopy=False)[number]
+        self._look()
+        trial = self._ledger[number]
         spec = trial.user_attrs[storage.FACTS]["spec"]
         head = self._directory.head(number)
         if not head.is_file():
@@ -323,10 +339,12 @@ class Worker:
 
 
 def main() -> None:
-    """Run a worker as a process; the first message is its ``Setup``."""
+    """Run a worker as a process; the first message is its ``Setup``, or ``Elsewhere`` one."""
     channel = parent_channel()
     try:
-        Worker(channel.receive(), channel).run()
+        first: Setup | Elsewhere = channel.receive()
+        setup = first.settle(channel.send) if isinstance(first, Elsewhere) else first
+        Worker(setup, channel).run()
     except EOFError:
         return
     except AutoMLError as error:

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,20 +64,20 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def postgres() -> Iterator[Server]:
     programs = _programs()
     if programs is None:
         pytest.skip("PostgreSQL's server programs are not installed on this machine")
-    folder = tmp_path_factory.mktemp("postgres")
-    user = None
-    if os.geteuid() == 0:
-        names = {entry.pw_name for entry in pwd.getpwall()}
-        user = "postgres" if "postgres" in names else "nobody"
-        shutil.chown(folder, user)
-        for parent in (folder, *folder.parents):
-            if parent.is_relative_to(tmp_path_factory.getbasetemp().parent):
-                parent.chmod(0o755)
-    server = Server(programs, folder / "data", user)
-    server.start()
-    yield server
-    server.stop()
+    # Not below pytest's folder, which nobody but its owner may enter.
+    with tempfile.TemporaryDirectory(
+        prefix="automl-tl-postgres-", ignore_cleanup_errors=True
+    ) as at:
+        user = None
+        if os.geteuid() == 0:
+            names = {entry.pw_name for entry in pwd.getpwall()}
+            user = "postgres" if "postgres" in names else "nobody"
+            shutil.chown(at, user)
+        server = Server(programs, Path(at) / "data", user)
+        server.start()
+        yield server
+        server.stop()

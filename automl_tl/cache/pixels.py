@@ -18,6 +18,7 @@ from automl_tl.cache.decoding import Image, Target, decode_all
 from automl_tl.data import decode
 from automl_tl.data.reading import cpus, in_threads, read_image_file
 from automl_tl.errors import ImageError
+from automl_tl.pages import Pages, give_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -113,6 +114,7 @@ def prepare(
                 {size: keys[size] for size in missing}, store, notify, workers
             )
             entries |= made
+    give_back()
     complete = {size: entry for size, entry in entries.items() if entry is not None}
     for entry in complete.values():
         broken |= {int(row): reason for row, reason in entry.meta["broken"].items()}
@@ -190,22 +192,32 @@ class _Filling:
                 partials[size] = store.begin(KIND, key, (rows, size, size, 3), "uint8")
                 unfinished.callback(partials[size].abort)
             paths = {size: partial.path for size, partial in partials.items()}
-            broken = {str(row): reason for row, reason in self._unreadable.items()}
-            sides: list[int] = []
-            done = len(broken)
+            firsts = self._firsts()
+            seen: dict[int, int | str] = dict(self._unreadable)
+            done = len(seen)
 
             def look() -> None:
                 notify("decoding", done, rows)
 
             target = Target(paths, self._resize, workers or cpus())
-            with closing(decode_all(self._readable(), target, look)) as results:
+            with closing(decode_all(self._distinct(firsts), target, look)) as results:
                 for row, result in results:
-                    if isinstance(result, str):
-                        broken[str(row)] = result
-                    else:
-                        sides.append(result)
+                    seen[row] = result
                     done += 1
                     look()
+            arrays = {size: partial.array() for size, partial in partials.items()}
+            pages = {size: Pages(array) for size, array in arrays.items()}
+            for row, first in enumerate(firsts):
+                if first < row:
+                    seen[row] = seen[first]
+                    for size, array in arrays.items():
+                        array[row] = array[first]
+                        pages[size].touch(array[row])
+                    done += 1
+                    look()
+            arrays.clear()
+            broken = {str(row): seen[row] for row in sorted(seen) if isinstance(seen[row], str)}
+            sides = [found for found in seen.values() if isinstance(found, int)]
             meta = {
                 "broken": broken,
                 "images": rows,
@@ -216,7 +228,15 @@ class _Filling:
             unfinished.pop_all()
         return entries, len(sides)
 
-    def _readable(self) -> Iterator[Image]:
+    def _distinct(self, firsts: Sequence[int]) -> Iterator[Image]:
         for row, digest in enumerate(self._hashes):
-            if digest:
+            if digest and firsts[row] == row:
                 yield Image(row, self._items[row].path, digest)
+
+    def _firsts(self) -> list[int]:
+        """Return for every row the first one of the same content, which alone is decoded."""
+        first: dict[str, int] = {}
+        return [
+            first.setdefault(digest, row) if digest else row
+            for row, digest in enumerate(self._hashes)
+        ]

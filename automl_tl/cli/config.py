@@ -37,6 +37,8 @@ class SearchOptions:
         workers: Number of workers.
         device: ``auto``, ``cpu``, ``mps`` or ``cuda:N``.
         engine: Name of an engine.
+        address: Of a cluster, for an engine that takes it.
+        gpus_per_trial: GPUs a worker, for an engine that takes it.
         storage: Optuna storage URL.
         artifacts: Folder or ``s3://BUCKET/PATH`` for the trials' files.
         log: Names of observers.
@@ -58,6 +60,8 @@ class SearchOptions:
     workers: int | None = None
     device: str | None = None
     engine: str | None = None
+    address: str | None = None
+    gpus_per_trial: float | None = None
     storage: str | None = None
     artifacts: str | None = None
     log: tuple[str, ...] = ()
@@ -75,6 +79,11 @@ class SearchOptions:
         given["weights"] = {**other.weights, **self.weights}
         given["set"] = {**other.set, **self.set}
         return replace(other, **given)
+
+    def engine_options(self) -> dict[str, Any]:
+        """Return what was given for the engine."""
+        given = {"address": self.address, "gpus_per_trial": self.gpus_per_trial}
+        return {name: value for name, value in given.items() if value is not None}
 
     def check(self) -> None:
         """Raise ``UsageError`` for the first option that cannot be right."""
@@ -283,6 +292,8 @@ _READERS: Mapping[str, Any] = {
     "workers": _whole,
     "device": _text,
     "engine": _text,
+    "address": _text,
+    "gpus_per_trial": _number,
     "storage": _text,
     "artifacts": _text,
     "log": _texts,

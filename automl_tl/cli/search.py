@@ -39,6 +39,13 @@ Device = Annotated[
 Engine = Annotated[
     str | None, typer.Option(metavar="NAME", help="What starts workers [default: local]")
 ]
+Address = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Cluster that --engine ray connects to.")
+]
+GpusPerTrial = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="GPUs a worker with --engine ray, 0.25 for a quarter of one."),
+]
 Log = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", help="Log every epoch and trial: tensorboard, mlflow."),
@@ -114,6 +121,8 @@ def search(
     workers: Workers = None,
     device: Device = None,
     engine: Engine = None,
+    address: Address = None,
+    gpus_per_trial: GpusPerTrial = None,
     storage: Annotated[
         str | None,
         typer.Option(
@@ -151,6 +160,8 @@ def search(
         workers=workers,
         device=device,
         engine=engine,
+        address=address,
+        gpus_per_trial=gpus_per_trial,
         storage=storage,
         artifacts=artifacts,
     )
@@ -219,6 +230,8 @@ def resume(
     workers: Workers = None,
     device: Device = None,
     engine: Engine = None,
+    address: Address = None,
+    gpus_per_trial: GpusPerTrial = None,
     log: Log = None,
     plugin: Plugin = None,
     explain: Explain = False,
@@ -239,6 +252,8 @@ def resume(
         workers=workers,
         device=device,
         engine=engine,
+        address=address,
+        gpus_per_trial=gpus_per_trial,
         log=log or (),
     )
     began = monotonic()
@@ -295,8 +310,7 @@ def _check_installed(options: SearchOptions) -> None:
         plugins.match(pattern)
     for name in options.log:
         plugins.observer(name)
-    if options.engine is not None:
-        plugins.engine(options.engine)
+    plugins.engine(options.engine or "local", options.engine_options())
 
 
 def _run(
@@ -313,6 +327,7 @@ def _run(
         workers=options.workers,
         device=options.device or "auto",
         engine=options.engine or "local",
+        engine_options=options.engine_options(),
         log=options.log,
         listener=explaining(progress) if explain else progress,
         started=began,

@@ -13,6 +13,7 @@ import numpy as np
 
 from automl_tl import storage
 from automl_tl.cache.store import MAX_BYTES
+from automl_tl.elsewhere import Elsewhere
 from automl_tl.networks import Networks
 from automl_tl.plugins import get_plugins
 from automl_tl.specs import WorkerSettings
@@ -68,9 +69,10 @@ def crew(name: str) -> Iterator[Crew]:
                 return "no setup"
             networks = Networks({}, {})
             cache = Path(folder) / "cache"
-            return Setup(path, networks, index, "cpu", None, 1, cache, MAX_BYTES, "check")
+            here = Setup(path, networks, index, "cpu", None, 1, cache, MAX_BYTES, "check")
+            return Elsewhere(here) if spec.remote else here
 
-        settings = WorkerSettings(path, ("cpu", "cpu"), 1, setup)
+        settings = WorkerSettings(path, ("cpu", "cpu"), 1, setup, workers=2)
         yield Crew(f"engine {name}", lambda: spec.create(settings))
 
 
@@ -78,6 +80,13 @@ def check_workers(team: Crew) -> Iterator[Finding]:
     """Workers start, say so, and answer what they are sent; all of them end."""
     engine = team.create()
     try:
+        yield Finding(
+            team.subject,
+            "workers",
+            "as many workers as were asked for, or a device each: 2",
+            str(getattr(engine, "workers", None)),
+            getattr(engine, "workers", None) == 2,
+        )
         for index in (0, 1):
             engine.start(index)
         heard = _wait(engine, {(0, "idle"), (1, "idle")})

@@ -99,6 +99,32 @@ def test_nothing_is_decoded_twice(
     assert prepare(folder(data), [16], "pad", store).decoded == 12
 
 
+def test_copies_are_decoded_once(data: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (3, 7):
+        shutil.copy(data / "b" / f"{number:02d}.png", data / "b" / f"{number}-again.png")
+        shutil.copy(data / "b" / f"{number:02d}.png", data / "a" / f"{number}-elsewhere.png")
+    shutil.copy(data / "a" / "05-text.jpg", data / "b" / "text-again.jpg")
+    calls = []
+    genuine = decode.decode_sizes
+    monkeypatch.setattr(
+        decode, "decode_sizes", lambda *given: calls.append(given[0]) or genuine(*given)
+    )
+    index = folder(data)
+    found = prepare(index, [16, 24], "squash", store)
+    assert len(calls) == len(set(calls)) == 14
+    assert found.decoded == 16
+    assert [index.items[row].name for row in found.broken] == [
+        "a/05-text.jpg",
+        "b/99-empty.jpg",
+        "b/text-again.jpg",
+    ]
+    for size in (16, 24):
+        array = np.load(found.paths[size], mmap_mode="r")
+        for row in set(range(len(index.items))) - set(found.broken):
+            content = index.items[row].path.read_bytes()
+            assert np.array_equal(array[row], decode.decode(content, size, "squash"))
+
+
 def test_other_content_is_another_array(data: Path, store: Store) -> None:
     first = prepare(folder(data), [16], "squash", store)
     Image.new("RGB", (40, 40), "red").save(data / "a" / "00.png")
