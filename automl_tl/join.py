@@ -12,13 +12,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from automl_tl import networks, plugin_files, prepare
+from automl_tl import intake, networks, plugin_files, prepare
 from automl_tl.cache import pixels
 from automl_tl.errors import StudyError, UsageError
 from automl_tl.plugins import get_plugins
 from automl_tl.published import read_published
 from automl_tl.storage import Overtaken, find_optuna, place, sqlite_absolute
-from automl_tl.study import CONFIG, StudyDirectory, check_free
+from automl_tl.study import CONFIG, StudyDirectory, StudyExists, check_free
 from automl_tl.units import are, format_duration, plural
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 CREATION_SECONDS = 15.0
 """How long to wait for a study that another machine is creating at the moment."""
 _NAMED = 3
+_TRIES = 3
 
 
 def create_or_join(
@@ -71,20 +72,20 @@ def create_or_join(
     )
     if asked.storage is None:
         return new()
-    for _ in range(2):
-        if there := reopen(path, asked):
-            return there, there.data(), None
-        check_free(path)
-        begun, published = find(path, asked.storage)
-        if published is None:
-            try:
+    for _ in range(_TRIES):
+        try:
+            if there := reopen(path, asked):
+                return there, there.data(), None
+            check_free(path)
+            begun, published = find(path, asked.storage)
+            if published is None:
                 return new(again=begun)
-            except Overtaken:
-                continue
-        tell(f"Joining the study {path.name!r} in {place(asked.storage)}.", "note")
-        return join_study(
-            path, asked, published, store=store, tell=warn, stage=stage, deadline=deadline
-        )
+            tell(f"Joining the study {path.name!r} in {place(asked.storage)}.", "note")
+            return join_study(
+                path, asked, published, store=store, tell=warn, stage=stage, deadline=deadline
+            )
+        except (Overtaken, StudyExists):
+            continue  # by another machine, or by another search in the same folder
     raise StudyError(
         f"The study {path.name!r} in {place(asked.storage)} comes and goes: try again."
     )
@@ -149,7 +150,11 @@ def reopen(path: Path, asked: Asked) -> StudyDirectory | None:
         return None
     study = StudyDirectory.open(path)
     if study.config.storage != asked.storage:
-        check_free(path)
+        raise StudyError(
+            f"The study in {path} is another one, in "
+            f"{place(study.config.storage) if study.config.storage else 'a file of its own'}: "
+            "choose another name with --study."
+        )
     _check_same(asked, study.config)
     return study
 
@@ -180,7 +185,7 @@ def join_study(
     """
     check_free(path)
     _check_same(asked, published.config)
-    index = _same_images(prepare.open_data(asked.data, store, stage, deadline), published, stage)
+    index = _same_images(intake.open_data(asked.data, store, stage, deadline), published, stage)
     weights = {key: "none" for key, w in published.config.weights.items() if w == "none"}
     chosen = networks.choose_backbones(
         published.config.backbones,
@@ -203,8 +208,8 @@ def join_study(
     space = prepare.study_space(config)
     specs = prepare.network_specs(config, space, store)
     _check_weights(prepare.identities(specs), published)
-    sizes = prepare.image_sizes(config, space)
-    arrays, decoded, prepared = prepare.decode_arrays(index, sizes, store, stage)
+    sizes = intake.image_sizes(config, space)
+    arrays, decoded, prepared = intake.decode_arrays(index, sizes, store, stage)
     if prepared.dataset_hash != published.data.dataset_hash:
         raise StudyError(f"The images in {asked.data} changed while they were read: start again.")
     facts = {**published.data.facts, "source": index.source, "decoded": decoded}

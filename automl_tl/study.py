@@ -46,6 +46,10 @@ KEEP_MODELS = 3
 """Model files that are kept: those of the best trials."""
 
 
+class StudyExists(StudyError):
+    """There is a study where a new one was to be."""
+
+
 class StudyDirectory:
     """A study on disk.
 
@@ -230,12 +234,13 @@ def check_free(path: Path) -> None:
     """Check that a new study can be created at a path, before any costly work.
 
     Raises:
-        StudyError: When something is there, or it cannot be written.
+        StudyExists: When a study is there.
+        StudyError: When something else is there, or it cannot be written.
     """
     if path.is_file():
         raise StudyError(f"Expected a directory for the study, got the file {path}.")
     if (path / CONFIG).exists():
-        raise StudyError(
+        raise StudyExists(
             f"There is a study in {path} already: continue it with `automl-tl resume "
             f"{reference(path)}`, or choose another name with --study."
         )

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import TrialState
 
-from automl_tl import kept, storage
-from automl_tl.artifacts import bring
+from automl_tl import storage
 from automl_tl.attempt import STATES, Attempt
 from automl_tl.cache.store import Store
+from automl_tl.closing import Closing
 from automl_tl.elsewhere import Elsewhere
 from automl_tl.errors import AutoMLError, FinishTraining, StudyError, UsageError
 from automl_tl.heart import Heart
 from automl_tl.host import BackendHost
-from automl_tl.identify import identify
 from automl_tl.ipc import Channel, parent_channel
 from automl_tl.keeper import Keeper
 from automl_tl.ledger import Ledger
@@ -27,9 +26,7 @@ from automl_tl.observe import Observers
 from automl_tl.owner import OWNER, sign
 from automl_tl.prepare import study_space
 from automl_tl.prospects import UNBOUNDED
-from automl_tl.space import TrialSpec
-from automl_tl.study import KEEP_MODELS, StudyDirectory
-from automl_tl.testsplit import test_trial, write_test
+from automl_tl.study import StudyDirectory
 from automl_tl.trial import TrialRunner
 from automl_tl.twins import Twins
 
@@ -119,6 +116,16 @@ class Worker:
         self._twins = Twins()
         self._counted = 0
         self._keeper = Keeper(self._directory, self._data, self._ledger)
+        self._closing = Closing(
+            self._directory,
+            self._data,
+            setup.networks,
+            self._store,
+            self._ledger,
+            self._runner,
+            self._host,
+            self.say,
+        )
         self._owner = sign(setup.search, setup.index)
 
     def run(self) -> None:
@@ -133,7 +140,8 @@ class Worker:
                 self._look_ahead(message["left"])
                 self._trials(message["most"], message["bound"])
             elif message["do"] == "finish":
-                self._finish(message["trial"])
+                self._look()
+                self._closing.finish(message["trial"])
             self.say("idle")  # also to a stop that came when nothing ran
 
     def _hurried(self) -> bool:
@@ -297,45 +305,6 @@ class Worker:
         self.say("stage", what=writing, done=0, total=1)
         self._observers.wait(self._deadline)
         self.say("stage", what=writing, done=1, total=1)
-
-    def _finish(self, number: int) -> None:
-        """Compute a trial's figures on the unseen split, and write the models that are kept."""
-        try:
-            bring(self._directory, self.study)
-            self._test(number)
-        except (AutoMLError, OSError) as error:
-            self.say("warning", text=f"The test split was not evaluated: {error}")
-        self._look()
-        for trial in self._ledger.best(KEEP_MODELS):
-            if kept.model_file(self._directory, trial.number):
-                self._whole(trial)
-        self.say("tested", number=number)
-
-    def _test(self, number: int) -> None:
-        self._look()
-        trial = self._ledger[number]
-        spec = trial.user_attrs[storage.FACTS]["spec"]
-        head = self._directory.head(number)
-        if not head.is_file():
-            kept.check(self._directory.model(number))
-            host = self._host(spec["backbone"].partition("/")[0])
-            test_trial(self._directory, self._data, number, spec, self._setup.networks, host)
-            return
-        logits = self._runner.head_logits(
-            TrialSpec.of(spec),
-            identify(head).facts.head,
-            kept.head_weights(head),
-            "test",
-            lambda what, done, total: self.say("stage", what=what, done=done, total=total),
-        )
-        write_test(self._directory, self._data, number, logits)
-
-    def _whole(self, trial: optuna.trial.FrozenTrial) -> None:
-        backend = trial.user_attrs[storage.FACTS]["spec"]["backbone"].partition("/")[0]
-        try:
-            kept.whole_model(self._directory, trial.number, self._host(backend), self._store)
-        except (AutoMLError, OSError) as error:
-            self.say("warning", text=f"The model of trial {trial.number} is not written: {error}")
 
 
 def main() -> None:
