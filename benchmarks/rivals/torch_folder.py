@@ -1,12 +1,14 @@
 """B0: Optuna and torchvision as the tutorials have it; images are decoded in every epoch.
 
 The frozen part runs in inference mode in every epoch, which many scripts forget. Channels last,
-because it is faster here, and workers decode while the network computes.
+because it is faster here, and workers decode while the network computes. On a GPU also pinned
+memory and mixed precision.
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -83,13 +85,16 @@ def main() -> None:
     """Train the trials."""
     options = arguments(__doc__ or "")
     torch.set_num_threads(options.threads)
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
     cached: dict[tuple[str, int], Pixels] = {}
 
     def images(split: str, batch_size: int) -> Any:
         rows, training = options.rows[split], split == "train"
         if not options.pixels_cached:
             photos = Photos(rows, options.size)
-            return DataLoader(photos, batch_size, training, num_workers=options.threads)
+            workers = options.threads
+            return DataLoader(photos, batch_size, training, num_workers=workers, pin_memory=cuda)
         if (split, batch_size) not in cached:
             cached[split, batch_size] = Pixels(rows, options.size, batch_size, training)
         return cached[split, batch_size]
@@ -98,12 +103,13 @@ def main() -> None:
         torch.manual_seed(seed)
         weights = "DEFAULT" if options.weights == "imagenet" else None
         features = mobilenet_v2(weights=weights).features
-        features = features.to(memory_format=torch.channels_last).eval()  # BatchNorm stays fixed
+        features = features.to(device, memory_format=torch.channels_last)
+        features.eval()  # BatchNorm stays fixed
         cut = params.get("cut", len(features))
         frozen, tuned = features[:cut], features[cut:]
         features.requires_grad_(False)
         tuned.requires_grad_(True)
-        head = build_head(params, len(options.classes))
+        head = build_head(params, len(options.classes)).to(device)
         rate = params["learning_rate"]
         groups: list[dict[str, Any]] = [{"params": head.parameters(), "lr": rate}]
         if len(tuned):
@@ -112,9 +118,12 @@ def main() -> None:
         optimizer = build_optimizer(params["optimizer"], groups)
 
         def logits(x: torch.Tensor) -> torch.Tensor:
-            with torch.no_grad():
-                x = frozen(x.contiguous(memory_format=torch.channels_last))
-            return head(tuned(x).mean((2, 3)))
+            x = x.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cuda", torch.bfloat16) if cuda else nullcontext():
+                with torch.no_grad():
+                    x = frozen(x)
+                x = tuned(x)
+            return head(x.float().mean((2, 3)))
 
         training, validation = images("train", params["batch_size"]), images("validation", 64)
         accuracies, seconds = [], []
@@ -123,13 +132,13 @@ def main() -> None:
             head.train()
             for x, y in training:
                 optimizer.zero_grad()
-                nn.functional.cross_entropy(logits(x), y).backward()
+                nn.functional.cross_entropy(logits(x), y.to(device)).backward()
                 optimizer.step()
             head.eval()
             right = 0
             with torch.no_grad():
                 for x, y in validation:
-                    right += int((logits(x).argmax(1) == y).sum())
+                    right += int((logits(x).argmax(1).cpu() == y).sum())
             accuracies.append(right / len(options.rows["validation"]))
             seconds.append(time.perf_counter() - started)
         return accuracies, seconds
