@@ -165,6 +165,7 @@ class Study:
         time: str | float | None = None,
         target: float | None = None,
         workers: int | None = None,
+        workers_per_device: int | None = None,
         device: str = "auto",
         engine: str = "local",
         log: Sequence[str] = (),
@@ -178,7 +179,9 @@ class Study:
             time: Wall time, seconds or ``30m``; it holds, the test figures included. Without any
                 bound, those of the study's last search count again.
             target: Value of the metric that is good enough.
-            workers: Processes; one a GPU by default, else one.
+            workers: Processes in all; one a GPU by default, else one.
+            workers_per_device: Processes that share each GPU, or the CPU, instead of ``workers``.
+                Fewer of them train at a time once a trial's memory says that they do not fit.
             device: ``auto``, ``cpu``, ``cuda:0``, ...
             engine: What starts the workers.
             log: Names of more observers to tell of every epoch and trial from now on.
@@ -215,14 +218,17 @@ class Study:
             self._directory.write_bounds(asked)
             if self._directory.config.storage:
                 publish_bounds(open_study(self._directory), asked)
-        if workers is not None and workers < 1:
-            raise UsageError(f"workers: expected 1 or more, got {workers}.")
+        if workers and workers_per_device:
+            raise UsageError("Expected workers or workers_per_device, got both: give one of them.")
+        for name, count in (("workers", workers), ("workers_per_device", workers_per_device)):
+            if count is not None and count < 1:
+                raise UsageError(f"{name}: expected 1 or more, got {count}.")
         store = self._cache()
         self._networks = self._networks or prepare.open_networks(
             self._directory, self._data, device, store, as_events(tell, bounds.deadline)
         )
         search = Search(self._directory, self._data, self._networks, store, bounds, tell)
-        reason = search.run(workers, device, engine)
+        reason = search.run(workers, device, engine, workers_per_device or 1)
         facts = self.summary()
         tell(
             {

@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 import time
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,13 +73,12 @@ class Clock:
 
 def measured(arrangement: Arrangement, images: int, rounds: int, folder: Path) -> dict[str, Any]:
     """Measure one arrangement."""
-    from bare_loop import BareLoop
-
+    bare = import_module("bare_loop").BareLoop  # a script beside others, as its users have it
     name, side, batch_size, where = arrangement
     backend = TorchBackend()
     device = torch.device(backend.configure("auto", 0))
     loops = {
-        kind: BareLoop(
+        kind: bare(
             *(name, side, batch_size, {"augmented": "all"}.get(where, where)), device, graph
         )
         for kind, graph in (("bare", False), ("bare_graph", True))

@@ -33,7 +33,8 @@ class SearchOptions:
         set: Fixed, narrowed or widened parameters.
         metric: What to optimise.
         seed: Seed of everything.
-        workers: Number of workers.
+        workers: Number of workers in all.
+        workers_per_device: Number of workers that share each device, instead.
         device: ``auto``, ``cpu``, ``mps`` or ``cuda:N``.
         engine: Name of an engine.
         storage: Optuna storage URL.
@@ -54,6 +55,7 @@ class SearchOptions:
     metric: str | None = None
     seed: int | None = None
     workers: int | None = None
+    workers_per_device: int | None = None
     device: str | None = None
     engine: str | None = None
     storage: str | None = None
@@ -76,10 +78,16 @@ class SearchOptions:
 
     def check(self) -> None:
         """Raise ``UsageError`` for the first option that cannot be right."""
-        for name in ("trials", "workers"):
+        for name in ("trials", "workers", "workers_per_device"):
             count = getattr(self, name)
             if count is not None and count < 1:
-                raise UsageError(f"Expected --{name} to be at least 1, got {count}.")
+                option = name.replace("_", "-")
+                raise UsageError(f"Expected --{option} to be at least 1, got {count}.")
+        if self.workers is not None and self.workers_per_device is not None:
+            raise UsageError(
+                f"Expected --workers or --workers-per-device, got {self.workers} in all and "
+                f"{self.workers_per_device} a device: give one of them."
+            )
         if self.seed is not None and not 0 <= self.seed < 2**32:
             raise UsageError(f"Expected --seed from 0 to {2**32 - 1}, got {self.seed}.")
         self._check_metric()
@@ -267,6 +275,7 @@ _READERS: Mapping[str, Any] = {
     "metric": _text,
     "seed": _whole,
     "workers": _whole,
+    "workers_per_device": _whole,
     "device": _text,
     "engine": _text,
     "storage": _text,

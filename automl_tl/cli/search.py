@@ -29,6 +29,9 @@ Target = Annotated[
 Workers = Annotated[
     int | None, typer.Option(metavar="N", help="Worker processes [default: one a device]")
 ]
+WorkersPerDevice = Annotated[
+    int | None, typer.Option(metavar="N", help="Worker processes that share each device.")
+]
 Device = Annotated[
     str | None, typer.Option(metavar="DEVICE", help="cpu, mps, cuda:0 [default: auto]")
 ]
@@ -107,6 +110,7 @@ def search(
         int | None, typer.Option(metavar="N", help="Seed of everything [default: 0]")
     ] = None,
     workers: Workers = None,
+    workers_per_device: WorkersPerDevice = None,
     device: Device = None,
     engine: Engine = None,
     storage: Annotated[
@@ -143,6 +147,7 @@ def search(
         metric=metric,
         seed=seed,
         workers=workers,
+        workers_per_device=workers_per_device,
         device=device,
         engine=engine,
         storage=storage,
@@ -208,6 +213,7 @@ def resume(
     time: Time = None,
     target: Target = None,
     workers: Workers = None,
+    workers_per_device: WorkersPerDevice = None,
     device: Device = None,
     engine: Engine = None,
     log: Log = None,
@@ -227,6 +233,7 @@ def resume(
         time=time,
         target=target,
         workers=workers,
+        workers_per_device=workers_per_device,
         device=device,
         engine=engine,
         log=log or (),
@@ -300,6 +307,7 @@ def _run(
         time=options.time,
         target=options.target,
         workers=options.workers,
+        workers_per_device=options.workers_per_device,
         device=options.device or "auto",
         engine=options.engine or "local",
         log=options.log,

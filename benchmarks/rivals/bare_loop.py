@@ -1,4 +1,4 @@
-"""The least that a training step can be: plain PyTorch over one batch that is on the device already.
+"""The least that a training step can be: plain PyTorch over one batch that lies on the device.
 
 The same network, precision, layout and optimizer as ours, and nothing of what feeds it: no reading,
 no shuffling, no labels that change, no looking at the loss.

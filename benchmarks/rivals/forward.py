@@ -14,7 +14,7 @@ from torchvision.models import mobilenet_v2
 
 
 def seconds(network: nn.Module, x: torch.Tensor) -> float:
-    """Return the seconds of one pass, an image; on a GPU in mixed precision, as everybody trains."""
+    """Return the seconds of one pass, an image; on a GPU in mixed precision."""
     cuda = x.device.type == "cuda"
     started = time.perf_counter()
     with torch.autocast("cuda", torch.bfloat16) if cuda else nullcontext():

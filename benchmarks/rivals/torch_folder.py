@@ -86,7 +86,6 @@ def main() -> None:
     options = arguments(__doc__ or "")
     torch.set_num_threads(options.threads)
     cuda = torch.cuda.is_available()
-    device = torch.device("cuda" if cuda else "cpu")
     cached: dict[tuple[str, int], Pixels] = {}
 
     def images(split: str, batch_size: int) -> Any:
@@ -101,6 +100,7 @@ def main() -> None:
 
     def train(params: dict[str, Any], seed: int) -> tuple[list[float], list[float]]:
         torch.manual_seed(seed)
+        device = torch.device("cuda" if cuda else "cpu")
         weights = "DEFAULT" if options.weights == "imagenet" else None
         features = mobilenet_v2(weights=weights).features
         features = features.to(device, memory_format=torch.channels_last)

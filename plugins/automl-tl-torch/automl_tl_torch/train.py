@@ -13,6 +13,7 @@ from torch import nn
 from automl_tl.errors import TrialError
 from automl_tl.training import loop
 from automl_tl.types import TrainFacts
+from automl_tl_torch import device as devices
 from automl_tl_torch import optim, precision
 from automl_tl_torch.capture import Replays, recordable
 from automl_tl_torch.data import Feed, Indices
@@ -84,6 +85,7 @@ class TorchTrainer:
         Raises:
             TrialError: The loss is no longer finite, or the device's memory too small.
         """
+        devices.begin_measuring(self.device)
         try:
             loop.train(self.job, self, progress)
         except torch.OutOfMemoryError as error:
@@ -94,14 +96,17 @@ class TorchTrainer:
             ) from error
         finally:
             self._arrays.clear()
+            self._step = None  # and with it the graphs
             for parameter in self._trained.values():
                 parameter.grad = None
+            devices.give_back(self.device)
         return self.facts()
 
     def facts(self) -> TrainFacts:
         """Return what is known so far; the last phase is the last one that began."""
         head = sum(parameter.numel() for parameter in self.head.parameters())
         ran_layers = self._dtype if self._segments else torch.float32
+        taken, total = devices.memory_taken(self.device)
         notes = (self._micro.note, self._evaluation.note and f"validation: {self._evaluation.note}")
         return TrainFacts(
             total_parameters=sum(layer.parameters for layer in self.job.info.layers) + head,
@@ -110,6 +115,8 @@ class TorchTrainer:
             device=str(self.device),
             precision=precision.name(ran_layers),
             notes=tuple(note for note in notes if note),
+            device_memory=taken,
+            device_total=total,
         )
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
