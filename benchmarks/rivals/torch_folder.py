@@ -8,7 +8,7 @@ memory and mixed precision.
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torchvision import transforms
 from torchvision.models import mobilenet_v2
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CUTS = (0, 4, 7, 10, 14, 17, 19)
 """Blocks of ``features`` from which a trial may fine-tune; 19 is none."""
 
@@ -81,11 +82,15 @@ def build_optimizer(name: str, groups: list[dict[str, Any]]) -> torch.optim.Opti
     return torch.optim.Adam(groups)
 
 
+def mixed() -> AbstractContextManager[object]:
+    """Return mixed precision on a GPU, nothing elsewhere."""
+    return torch.autocast("cuda", torch.bfloat16) if DEVICE.type == "cuda" else nullcontext()
+
+
 def main() -> None:
     """Train the trials."""
     options = arguments(__doc__ or "")
     torch.set_num_threads(options.threads)
-    cuda = torch.cuda.is_available()
     cached: dict[tuple[str, int], Pixels] = {}
 
     def images(split: str, batch_size: int) -> Any:
@@ -93,23 +98,24 @@ def main() -> None:
         if not options.pixels_cached:
             photos = Photos(rows, options.size)
             workers = options.threads
-            return DataLoader(photos, batch_size, training, num_workers=workers, pin_memory=cuda)
+            return DataLoader(
+                photos, batch_size, training, num_workers=workers, pin_memory=DEVICE.type == "cuda"
+            )
         if (split, batch_size) not in cached:
             cached[split, batch_size] = Pixels(rows, options.size, batch_size, training)
         return cached[split, batch_size]
 
     def train(params: dict[str, Any], seed: int) -> tuple[list[float], list[float]]:
         torch.manual_seed(seed)
-        device = torch.device("cuda" if cuda else "cpu")
         weights = "DEFAULT" if options.weights == "imagenet" else None
         features = mobilenet_v2(weights=weights).features
-        features = features.to(device, memory_format=torch.channels_last)
+        features = features.to(DEVICE, memory_format=torch.channels_last)
         features.eval()  # BatchNorm stays fixed
         cut = params.get("cut", len(features))
         frozen, tuned = features[:cut], features[cut:]
         features.requires_grad_(False)
         tuned.requires_grad_(True)
-        head = build_head(params, len(options.classes)).to(device)
+        head = build_head(params, len(options.classes)).to(DEVICE)
         rate = params["learning_rate"]
         groups: list[dict[str, Any]] = [{"params": head.parameters(), "lr": rate}]
         if len(tuned):
@@ -118,8 +124,8 @@ def main() -> None:
         optimizer = build_optimizer(params["optimizer"], groups)
 
         def logits(x: torch.Tensor) -> torch.Tensor:
-            x = x.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cuda", torch.bfloat16) if cuda else nullcontext():
+            x = x.to(DEVICE, non_blocking=True).contiguous(memory_format=torch.channels_last)
+            with mixed():
                 with torch.no_grad():
                     x = frozen(x)
                 x = tuned(x)
@@ -132,7 +138,7 @@ def main() -> None:
             head.train()
             for x, y in training:
                 optimizer.zero_grad()
-                nn.functional.cross_entropy(logits(x), y.to(device)).backward()
+                nn.functional.cross_entropy(logits(x), y.to(DEVICE)).backward()
                 optimizer.step()
             head.eval()
             right = 0
