@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 Trials = Annotated[int | None, typer.Option(metavar="N", help="Stop at N finished trials in all.")]
 Time = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Stop after 90s, 30m or 1h30m, tests included.")
+    str | None,
+    typer.Option("--time", metavar="TIME", help="Stop after 90s, 30m or 1h30m, tests included."),
 ]
 Target = Annotated[
     float | None, typer.Option(metavar="VALUE", help="Stop when a trial reaches this value.")
@@ -33,7 +34,7 @@ WorkersPerDevice = Annotated[
     int | None, typer.Option(metavar="N", help="Worker processes that share each device.")
 ]
 Device = Annotated[
-    str | None, typer.Option(metavar="DEVICE", help="cpu, mps, cuda:0 [default: auto]")
+    str | None, typer.Option("--device", metavar="DEVICE", help="cpu, mps, cuda:0 [default: auto]")
 ]
 Engine = Annotated[
     str | None, typer.Option(metavar="NAME", help="What starts workers [default: local]")
@@ -70,7 +71,9 @@ def search(
     ] = None,
     study: Annotated[
         str | None,
-        typer.Option(metavar="STUDY", help="Name (below studies/) or path [default: from DATA]"),
+        typer.Option(
+            "--study", metavar="STUDY", help="Name (below studies/) or path [default: from DATA]"
+        ),
     ] = None,
     trials: Trials = None,
     time: Time = None,
@@ -166,7 +169,9 @@ def worker(
     storage: Annotated[str, typer.Option(metavar="URL", help="Database of the study.")],
     study: Annotated[
         str | None,
-        typer.Option(metavar="STUDY", help="Name (below studies/) or path [default: from DATA]"),
+        typer.Option(
+            "--study", metavar="STUDY", help="Name (below studies/) or path [default: from DATA]"
+        ),
     ] = None,
     wait: Annotated[
         str, typer.Option(metavar="TIME", help="How long to wait for the study to be begun.")
