@@ -166,6 +166,7 @@ class Study:
         target: float | None = None,
         trial_timeout: str | float | None = None,
         workers: int | None = None,
+        workers_per_device: int | None = None,
         device: str = "auto",
         engine: str = "local",
         engine_options: Mapping[str, Any] | None = None,
@@ -183,7 +184,10 @@ class Study:
             trial_timeout: Longest that a trial may take, seconds or ``5m``. It then ends with the
                 model so far, or fails when it has none, and is not tried again; a framework that
                 does not obey within ten seconds is ended.
-            workers: Processes; one a GPU by default, else one. Another engine may choose otherwise.
+            workers: Processes in all; one a GPU by default, else one. Another engine may choose
+                otherwise.
+            workers_per_device: Processes that share each GPU, or the CPU, instead of ``workers``.
+                Fewer of them train at a time once a trial's memory says that they do not fit.
             device: ``auto``, ``cpu``, ``cuda:0``, ...
             engine: What starts the workers: ``local``, ``ray``, ...
             engine_options: What else it takes: ``{"address": ..., "gpus_per_trial": 0.25}``.
@@ -225,8 +229,11 @@ class Study:
             self._directory.write_bounds(asked)
             if self._directory.config.storage:
                 publish_bounds(open_study(self._directory), asked)
-        if workers is not None and workers < 1:
-            raise UsageError(f"workers: expected 1 or more, got {workers}.")
+        if workers and workers_per_device:
+            raise UsageError("Expected workers or workers_per_device, got both: give one of them.")
+        for name, count in (("workers", workers), ("workers_per_device", workers_per_device)):
+            if count is not None and count < 1:
+                raise UsageError(f"{name}: expected 1 or more, got {count}.")
         store = self._cache()
         self._networks = self._networks or prepare.open_networks(
             self._directory,
@@ -237,7 +244,8 @@ class Study:
             bounds.deadline,
         )
         search = Search(self._directory, self._data, self._networks, store, bounds, tell)
-        reason = search.run(workers, device, engine, engine_options or {})
+        options = engine_options or {}
+        reason = search.run(workers, device, engine, options, workers_per_device or 1)
         facts = self.summary()
         tell(
             {

@@ -29,7 +29,10 @@ STATES = {
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
 }
-TOLD = ("duration_s", "epochs", "planned_epochs", "fine_tune_at", "layers", "stopped")
+TOLD = (
+    *("duration_s", "epochs", "planned_epochs", "fine_tune_at", "layers", "stopped"),
+    *("device_memory", "device_total"),
+)
 """What a listener is told of a finished trial's facts."""
 SAID_SECONDS = 0.25
 """Progress is said at most this often."""
@@ -128,6 +131,8 @@ class Attempt:
             trainable_variables=outcome.facts.trainable_variables,
             device=outcome.facts.device,
             precision=outcome.facts.precision,
+            device_memory=outcome.facts.device_memory,
+            device_total=outcome.facts.device_total,
             head_scale=outcome.head_scale,
             notes=list(outcome.facts.notes),
             stopped=outcome.stopped,

@@ -12,8 +12,9 @@ from automl_tl.host import BackendHost
 from automl_tl.units import are, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
+    from typing import Any
 
 
 def check_device(device: str, backends: Iterable[str], host: Callable[[str], BackendHost]) -> None:
@@ -33,7 +34,11 @@ def check_device(device: str, backends: Iterable[str], host: Callable[[str], Bac
 
 
 def gpus_for(
-    workers: int | None, backends: Iterable[str], log: Path, warn: Callable[[str], None]
+    workers: int | None,
+    per_device: int,
+    backends: Iterable[str],
+    log: Path,
+    warn: Callable[[str], None],
 ) -> tuple[str | None, ...]:
     """Share this machine's GPUs among the workers of a search.
 
@@ -41,7 +46,8 @@ def gpus_for(
     the CPU where a framework cannot use it.
 
     Args:
-        workers: How many workers; None for one a GPU.
+        workers: How many workers; None for ``per_device`` on every GPU, or on the CPU.
+        per_device: Used without ``workers``.
         backends: Names of the backends that are searched.
         log: File for what they print.
         warn: Receives the sentence for a person whose GPUs cannot be used.
@@ -57,8 +63,51 @@ def gpus_for(
             "none of them, so the search runs on the CPU: install a build with CUDA."
         )
         gpus = ()
-    count = workers or max(1, len(gpus))
+    count = workers or per_device * max(1, len(gpus))
     return tuple(gpus[index % len(gpus)] if len(gpus) > 1 else None for index in range(count))
+
+
+class Room:
+    """How many workers of one device may train at a time, by the memory that trials took there.
+
+    What no trial has taken yet is not known: the first ones all begin, and where they do not fit
+    together, the backends divide their batches.
+
+    Args:
+        gpus: As ``gpus_for`` returned them; workers with the same one share a device. None at all:
+            the engine says who shares what, and every worker may train.
+    """
+
+    def __init__(self, gpus: Sequence[str | None]) -> None:
+        self._gpus = gpus
+        self._fit: int | None = None
+
+    def learn(self, facts: Mapping[str, Any]) -> str | None:
+        """Learn from what is told of a finished trial.
+
+        Returns:
+            What a person should know when fewer workers train from now on.
+        """
+        taken, there = facts.get("device_memory") or 0, facts.get("device_total") or 0
+        if not taken or not there or not self._gpus:
+            return None
+        sharing = max(self._gpus.count(gpu) for gpu in self._gpus)
+        before = sharing if self._fit is None else self._fit
+        fit = max(1, there // taken)
+        if fit >= before:
+            return None
+        self._fit = fit
+        return (
+            f"A trial took {taken / 2**30:.1f} of the device's {there / 2**30:.1f} GiB: "
+            f"{fit} of its {sharing} workers train at a time from now on."
+        )
+
+    def left(self, worker: int, busy: Iterable[int]) -> bool:
+        """Whether a worker may begin while others are busy."""
+        if self._fit is None:
+            return True
+        gpu = self._gpus[worker]
+        return sum(self._gpus[other] == gpu for other in busy if other != worker) < self._fit
 
 
 def visible_gpus() -> tuple[str, ...]:

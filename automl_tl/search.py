@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl_tl.announce import died, study_event
 from automl_tl.baselines import Baselines
-from automl_tl.devices import gpus_for
+from automl_tl.devices import Room, gpus_for
 from automl_tl.elsewhere import Elsewhere
 from automl_tl.errors import StudyError
 from automl_tl.guard import Interrupts, at_work_on
@@ -87,9 +87,19 @@ class Search:
         self._identity = uuid.uuid4().hex
         self._baselines: Baselines
         self._sharing: Sharing
+        self._room: Room
 
-    def run(self, workers: int | None, device: str, engine: str, options: Mapping[str, Any]) -> str:
+    def run(
+        self,
+        workers: int | None,
+        device: str,
+        engine: str,
+        options: Mapping[str, Any],
+        per_device: int = 1,
+    ) -> str:
         """Search until a bound is reached; returns why it ended.
+
+        Without ``workers``, ``per_device`` of them work on each device.
 
         Raises:
             StudyError: When another search is at work, or nothing can succeed.
@@ -102,7 +112,10 @@ class Search:
             self._tell(
                 study_event(self._directory, self._data, self._bounds, optuna_study, finished)
             )
-            gpus = (None,) * (workers or 1) if spec.remote else self._gpus(workers, device)
+            gpus = (
+                (None,) * (workers or 1) if spec.remote else self._gpus(workers, per_device, device)
+            )
+            self._room = Room(() if spec.remote else gpus)
             threads = max(1, (os.cpu_count() or 1) // len(gpus))
 
             def setup(index: int) -> Setup | Elsewhere:
@@ -158,12 +171,12 @@ class Search:
         for number, reason, again in reaped:
             self._warn(died(number, reason, again))
 
-    def _gpus(self, workers: int | None, device: str) -> tuple[str | None, ...]:
+    def _gpus(self, workers: int | None, per_device: int, device: str) -> tuple[str | None, ...]:
         """Return a GPU for every worker, or None for what ``device`` says."""
         if device != "auto":
-            return (None,) * (workers or 1)
+            return (None,) * (workers or per_device)
         backends = {key.partition("/")[0] for key in self._directory.config.backbones}
-        return gpus_for(workers, backends, self._directory.log(0), self._warn)
+        return gpus_for(workers, per_device, backends, self._directory.log(0), self._warn)
 
     def _loop(self, crew: Engine, study: optuna.Study) -> None:
         for index in range(crew.workers):
@@ -178,7 +191,7 @@ class Search:
                 self._look(study)
             if self._reason is None:
                 for index in sorted(self._idle):
-                    if self._may_start():
+                    if self._may_start() and self._room.left(index, self._granted):
                         self._grant(crew, index)
             if self._reason and not self._granted and self._idle:
                 return  # without those that still start, or wait for a place
@@ -204,6 +217,8 @@ class Search:
         elif event == "trial_finished":
             self._deaths[index] = 0
             self._granted[index] = max(0, self._granted.get(index, 0) - 1)
+            if crowded := self._room.learn(message):
+                self._tell({"event": "note", "text": crowded})
             told = self._tally.add(message)
             if self._sharing.shared:  # the others' trials count too
                 self._tally.read(study)

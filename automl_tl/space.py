@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _PROBED = 8
 _TUNED = 4
+_WHOLE = {"depth": 1.0, "fine_tune_factor": 0.15}
+"""The first trial of full depth: docs/decisions.md says what its rate was measured against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,11 @@ class Space:
             return []
         known = self.probes()
         half = [self._preferred(backbone, {}) for backbone in backbones[:_TUNED]]
-        whole = [self._preferred(backbone, {"depth": 1.0}) for backbone in backbones[:1]]
+        whole = [
+            self._preferred(backbone, _WHOLE)
+            for backbone in backbones[:1]
+            if self._preferred(backbone, {"depth": 1.0}) not in half
+        ]
         found = _distinct((*half[:1], *whole, *half[1:]))
         return [params for params in found if params not in known]
 

@@ -278,6 +278,9 @@ class TrainFacts:
         device: Where it ran.
         precision: ``float32``, ``bfloat16`` or ``float16``.
         notes: Sentences that a person should see ("out of memory: batch size 32 became 2 x 16").
+        device_memory: Most bytes of the device's memory that training held; 0 where that is not
+            known or not bounded.
+        device_total: Bytes of memory that the device has; 0 where that is not known.
     """
 
     total_parameters: int
@@ -286,3 +289,5 @@ class TrainFacts:
     device: str
     precision: str
     notes: tuple[str, ...] = ()
+    device_memory: int = 0
+    device_total: int = 0

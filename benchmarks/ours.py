@@ -83,6 +83,11 @@ def seeded(asked: Search, seed: int) -> Search:
     return replace(asked, seed=seed)
 
 
+def with_options(asked: Search, *options: str) -> Search:
+    """Return the same search with more to type."""
+    return replace(asked, options=(*asked.options, *options))
+
+
 def search(
     bench: Bench,
     asked: Search,

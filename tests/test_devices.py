@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
     from tests.commandline import CommandLine
 
+NARROW = """
+from automl_tl_torch import device
+
+device.memory_taken = lambda device: (3 * 2**30, 4 * 2**30)
+"""
+"""A device of four gibibytes of which every trial takes three."""
+
 pytest.importorskip("automl_tl_torch", reason="the PyTorch plugin is not installed")
 
 
@@ -51,9 +58,64 @@ def test_every_worker_sees_one_gpu(
 ) -> None:
     monkeypatch.setattr(devices, "_has_cuda", lambda *_: True)
     said: list[str] = []
-    assert devices.gpus_for(None, ["torch"], tmp_path / "log", said.append) == ("0", "1")
-    assert devices.gpus_for(3, ["torch"], tmp_path / "log", said.append) == ("0", "1", "0")
+    assert devices.gpus_for(None, 1, ["torch"], tmp_path / "log", said.append) == ("0", "1")
+    assert devices.gpus_for(3, 1, ["torch"], tmp_path / "log", said.append) == ("0", "1", "0")
+    shared = devices.gpus_for(None, 2, ["torch"], tmp_path / "log", said.append)
+    assert shared == ("0", "1", "0", "1")
     assert said == []
+
+
+def took(gib: float) -> dict[str, int]:
+    return {"device_memory": round(gib * 2**30), "device_total": 80 * 2**30}
+
+
+def test_as_many_workers_train_as_fit_on_their_device() -> None:
+    room = devices.Room(("0", "1") * 4)
+    assert room.left(0, range(1, 8))  # nothing is known yet
+    assert room.learn(took(15)) is None  # five of them fit, and four are there
+    assert room.learn({"device_memory": 0, "device_total": 0}) is None
+    assert room.learn({}) is None
+    assert room.learn(took(30)) == (
+        "A trial took 30.0 of the device's 80.0 GiB: 2 of its 4 workers train at a time from now "
+        "on."
+    )
+    assert room.left(0, [2, 3, 5, 7])  # one other on GPU 0
+    assert not room.left(0, [2, 4])
+    assert room.left(2, [2, 4])  # it is one of the two
+    assert room.left(1, [0, 2, 4, 6])
+    assert room.learn(took(28)) is None
+    assert room.learn(took(79))
+    assert room.left(0, [])
+    assert not room.left(0, [2])
+
+
+def test_a_worker_alone_on_its_device_always_trains() -> None:
+    room = devices.Room((None,))
+    assert room.learn(took(79)) is None
+    assert room.left(0, [])
+
+
+def test_workers_that_do_not_fit_wait(cli: CommandLine, photos: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "narrow.py"
+    plugin.write_text(NARROW)
+    quick = ("--set", "epochs=1", "--set", "warmup_epochs=1", "--set", "depth=1")
+    share = ("--workers-per-device", "2", "--plugin", str(plugin))
+    process = cli.start(
+        *("search", str(photos), "--backbone", "torch/tiny", "--trials", "4", *quick, *share)
+    )
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    said = "1 of its 2 workers train at a time from now on"
+    assert (out + err).replace("\n", " ").count(said) == 1
+    assert cli.show(photos.name)["state"]["complete"] == 4
+
+
+def test_workers_are_counted_in_one_way(cli: CommandLine, photos: Path) -> None:
+    both = ("--workers", "2", "--workers-per-device", "2")
+    err = cli.run("search", str(photos), *both, code=2)
+    assert "Expected --workers or --workers-per-device, got 2 in all and 2 a device" in err
+    err = cli.run("search", str(photos), "--workers-per-device", "0", code=2)
+    assert "Expected --workers-per-device to be at least 1, got 0." in err
 
 
 def test_gpus_that_no_framework_can_use_are_left_alone(

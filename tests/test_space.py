@@ -266,3 +266,5 @@ def test_the_best_is_tuned_as_deep_as_the_space_allows() -> None:
     for depth, deepest in (({"low": 0.0, "high": 0.75}, [0.5, 0.75]), (0.25, [0.25])):
         tuned = Space(BACKBONES, {"depth": depth}).tuned(["a/x"])
         assert [params.get("depth", 0.25) for params in tuned] == deepest
+    half, whole = Space(BACKBONES, {}).tuned(["a/x"])
+    assert (half["fine_tune_factor"], whole["fine_tune_factor"]) == (0.05, 0.15)

@@ -34,7 +34,8 @@ class SearchOptions:
         set: Fixed, narrowed or widened parameters.
         metric: What to optimise.
         seed: Seed of everything.
-        workers: Number of workers.
+        workers: Number of workers in all.
+        workers_per_device: Number of workers that share each device, instead.
         device: ``auto``, ``cpu``, ``mps`` or ``cuda:N``.
         engine: Name of an engine.
         address: Of a cluster, for an engine that takes it.
@@ -58,6 +59,7 @@ class SearchOptions:
     metric: str | None = None
     seed: int | None = None
     workers: int | None = None
+    workers_per_device: int | None = None
     device: str | None = None
     engine: str | None = None
     address: str | None = None
@@ -87,10 +89,16 @@ class SearchOptions:
 
     def check(self) -> None:
         """Raise ``UsageError`` for the first option that cannot be right."""
-        for name in ("trials", "workers"):
+        for name in ("trials", "workers", "workers_per_device"):
             count = getattr(self, name)
             if count is not None and count < 1:
-                raise UsageError(f"Expected --{name} to be at least 1, got {count}.")
+                option = name.replace("_", "-")
+                raise UsageError(f"Expected --{option} to be at least 1, got {count}.")
+        if self.workers is not None and self.workers_per_device is not None:
+            raise UsageError(
+                f"Expected --workers or --workers-per-device, got {self.workers} in all and "
+                f"{self.workers_per_device} a device: give one of them."
+            )
         if self.seed is not None and not 0 <= self.seed < 2**32:
             raise UsageError(f"Expected --seed from 0 to {2**32 - 1}, got {self.seed}.")
         self._check_metric()
@@ -290,6 +298,7 @@ _READERS: Mapping[str, Any] = {
     "metric": _text,
     "seed": _whole,
     "workers": _whole,
+    "workers_per_device": _whole,
     "device": _text,
     "engine": _text,
     "address": _text,

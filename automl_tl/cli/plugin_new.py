@@ -22,7 +22,9 @@ def new(
     kind: Annotated[
         str,
         typer.Option(
-            metavar="KIND", help="What it adds: backbone, backend, dataset, observer or engine."
+            "--kind",
+            metavar="KIND",
+            help="What it adds: backbone, backend, dataset, observer or engine.",
         ),
     ] = "backbone",
     framework: Annotated[

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 Trials = Annotated[int | None, typer.Option(metavar="N", help="Stop at N finished trials in all.")]
 Time = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Stop after 90s, 30m or 1h30m, tests included.")
+    str | None,
+    typer.Option("--time", metavar="TIME", help="Stop after 90s, 30m or 1h30m, tests included."),
 ]
 Target = Annotated[
     float | None, typer.Option(metavar="VALUE", help="Stop when a trial reaches this value.")
@@ -33,8 +34,11 @@ TrialTimeout = Annotated[
 Workers = Annotated[
     int | None, typer.Option(metavar="N", help="Worker processes [default: one a device]")
 ]
+WorkersPerDevice = Annotated[
+    int | None, typer.Option(metavar="N", help="Worker processes that share each device.")
+]
 Device = Annotated[
-    str | None, typer.Option(metavar="DEVICE", help="cpu, mps, cuda:0 [default: auto]")
+    str | None, typer.Option("--device", metavar="DEVICE", help="cpu, mps, cuda:0 [default: auto]")
 ]
 Engine = Annotated[
     str | None, typer.Option(metavar="NAME", help="What starts workers [default: local]")
@@ -78,7 +82,9 @@ def search(
     ] = None,
     study: Annotated[
         str | None,
-        typer.Option(metavar="STUDY", help="Name (below studies/) or path [default: from DATA]"),
+        typer.Option(
+            "--study", metavar="STUDY", help="Name (below studies/) or path [default: from DATA]"
+        ),
     ] = None,
     trials: Trials = None,
     time: Time = None,
@@ -119,6 +125,7 @@ def search(
         int | None, typer.Option(metavar="N", help="Seed of everything [default: 0]")
     ] = None,
     workers: Workers = None,
+    workers_per_device: WorkersPerDevice = None,
     device: Device = None,
     engine: Engine = None,
     address: Address = None,
@@ -158,6 +165,7 @@ def search(
         metric=metric,
         seed=seed,
         workers=workers,
+        workers_per_device=workers_per_device,
         device=device,
         engine=engine,
         address=address,
@@ -178,7 +186,9 @@ def worker(
     storage: Annotated[str, typer.Option(metavar="URL", help="Database of the study.")],
     study: Annotated[
         str | None,
-        typer.Option(metavar="STUDY", help="Name (below studies/) or path [default: from DATA]"),
+        typer.Option(
+            "--study", metavar="STUDY", help="Name (below studies/) or path [default: from DATA]"
+        ),
     ] = None,
     wait: Annotated[
         str, typer.Option(metavar="TIME", help="How long to wait for the study to be begun.")
@@ -228,6 +238,7 @@ def resume(
     target: Target = None,
     trial_timeout: TrialTimeout = None,
     workers: Workers = None,
+    workers_per_device: WorkersPerDevice = None,
     device: Device = None,
     engine: Engine = None,
     address: Address = None,
@@ -250,6 +261,7 @@ def resume(
         target=target,
         trial_timeout=trial_timeout,
         workers=workers,
+        workers_per_device=workers_per_device,
         device=device,
         engine=engine,
         address=address,
@@ -325,6 +337,7 @@ def _run(
         target=options.target,
         trial_timeout=options.trial_timeout,
         workers=options.workers,
+        workers_per_device=options.workers_per_device,
         device=options.device or "auto",
         engine=options.engine or "local",
         engine_options=options.engine_options(),

@@ -1,12 +1,14 @@
 """B0: Optuna and torchvision as the tutorials have it; images are decoded in every epoch.
 
 The frozen part runs in inference mode in every epoch, which many scripts forget. Channels last,
-because it is faster here, and workers decode while the network computes.
+because it is faster here, and workers decode while the network computes. On a GPU also pinned
+memory and mixed precision.
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from torchvision import transforms
 from torchvision.models import mobilenet_v2
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CUTS = (0, 4, 7, 10, 14, 17, 19)
 """Blocks of ``features`` from which a trial may fine-tune; 19 is none."""
 
@@ -79,6 +82,11 @@ def build_optimizer(name: str, groups: list[dict[str, Any]]) -> torch.optim.Opti
     return torch.optim.Adam(groups)
 
 
+def mixed() -> AbstractContextManager[object]:
+    """Return mixed precision on a GPU, nothing elsewhere."""
+    return torch.autocast("cuda", torch.bfloat16) if DEVICE.type == "cuda" else nullcontext()
+
+
 def main() -> None:
     """Train the trials."""
     options = arguments(__doc__ or "")
@@ -89,7 +97,10 @@ def main() -> None:
         rows, training = options.rows[split], split == "train"
         if not options.pixels_cached:
             photos = Photos(rows, options.size)
-            return DataLoader(photos, batch_size, training, num_workers=options.threads)
+            workers = options.threads
+            return DataLoader(
+                photos, batch_size, training, num_workers=workers, pin_memory=DEVICE.type == "cuda"
+            )
         if (split, batch_size) not in cached:
             cached[split, batch_size] = Pixels(rows, options.size, batch_size, training)
         return cached[split, batch_size]
@@ -98,12 +109,13 @@ def main() -> None:
         torch.manual_seed(seed)
         weights = "DEFAULT" if options.weights == "imagenet" else None
         features = mobilenet_v2(weights=weights).features
-        features = features.to(memory_format=torch.channels_last).eval()  # BatchNorm stays fixed
+        features = features.to(DEVICE, memory_format=torch.channels_last)
+        features.eval()  # BatchNorm stays fixed
         cut = params.get("cut", len(features))
         frozen, tuned = features[:cut], features[cut:]
         features.requires_grad_(False)
         tuned.requires_grad_(True)
-        head = build_head(params, len(options.classes))
+        head = build_head(params, len(options.classes)).to(DEVICE)
         rate = params["learning_rate"]
         groups: list[dict[str, Any]] = [{"params": head.parameters(), "lr": rate}]
         if len(tuned):
@@ -112,9 +124,12 @@ def main() -> None:
         optimizer = build_optimizer(params["optimizer"], groups)
 
         def logits(x: torch.Tensor) -> torch.Tensor:
-            with torch.no_grad():
-                x = frozen(x.contiguous(memory_format=torch.channels_last))
-            return head(tuned(x).mean((2, 3)))
+            x = x.to(DEVICE, non_blocking=True).contiguous(memory_format=torch.channels_last)
+            with mixed():
+                with torch.no_grad():
+                    x = frozen(x)
+                x = tuned(x)
+            return head(x.float().mean((2, 3)))
 
         training, validation = images("train", params["batch_size"]), images("validation", 64)
         accuracies, seconds = [], []
@@ -123,13 +138,13 @@ def main() -> None:
             head.train()
             for x, y in training:
                 optimizer.zero_grad()
-                nn.functional.cross_entropy(logits(x), y).backward()
+                nn.functional.cross_entropy(logits(x), y.to(DEVICE)).backward()
                 optimizer.step()
             head.eval()
             right = 0
             with torch.no_grad():
                 for x, y in validation:
-                    right += int((logits(x).argmax(1) == y).sum())
+                    right += int((logits(x).argmax(1).cpu() == y).sum())
             accuracies.append(right / len(options.rows["validation"]))
             seconds.append(time.perf_counter() - started)
         return accuracies, seconds

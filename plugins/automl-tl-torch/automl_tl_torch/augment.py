@@ -12,24 +12,29 @@ if TYPE_CHECKING:
 
     from automl_tl.augment import ViewParameters
 
-_LUMA = (0.299, 0.587, 0.114)
+_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
 
 
 def apply(pixels: Tensor, parameters: ViewParameters) -> Tensor:
-    """Augment a batch as ``automl_tl.augment.ViewParameters`` says.
+    """Augment a batch as ``automl_tl.augment.ViewParameters`` says; see ``transform``."""
+    affine = torch.from_numpy(parameters.affine).to(pixels.device)
+    return transform(pixels, affine, torch.from_numpy(parameters.colour).to(pixels.device))
+
+
+def transform(pixels: Tensor, affine: Tensor, colour: Tensor) -> Tensor:
+    """Augment a batch by parameters that are on its device, without waiting for it.
 
     The affine map first, sampled bilinearly and reflected at the border, then brightness, contrast
     around the mean luma and saturation, then one clip.
 
     Args:
         pixels: uint8 or float ``(n, height, width, 3)`` in ``[0, 255]``.
-        parameters: One row an image.
+        affine: ``ViewParameters.affine``, one row an image.
+        colour: ``ViewParameters.colour``, one row an image.
 
     Returns:
         float32 ``(n, height, width, 3)`` in ``[0, 255]``, on the pixels' device.
     """
-    affine = torch.from_numpy(parameters.affine).to(pixels.device)
-    colour = torch.from_numpy(parameters.colour).to(pixels.device)
     images = pixels.permute(0, 3, 1, 2).to(torch.float32)
     grid = F.affine_grid(affine, list(images.shape), align_corners=False)
     images = F.grid_sample(
@@ -45,5 +50,6 @@ def apply(pixels: Tensor, parameters: ViewParameters) -> Tensor:
 
 
 def _luma(images: Tensor) -> Tensor:
-    weights = torch.tensor(_LUMA, device=images.device).view(1, 3, 1, 1)
-    return (images * weights).sum(dim=1, keepdim=True)
+    # Weights in a tensor would have to be copied to the device, which waits for it.
+    red, green, blue = images[:, :1], images[:, 1:2], images[:, 2:]
+    return red * _RED + green * _GREEN + blue * _BLUE

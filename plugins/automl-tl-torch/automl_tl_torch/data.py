@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from automl_tl.types import Source
+    from automl_tl.types import Source, View
 
 _DEVICE_SHARE = 3
 _CHUNK_BYTES = 256 << 20
@@ -70,7 +70,7 @@ class Feed:
         self._rows = Rows(source)
         self._tensor = self._resident(store)
         self._batch: tuple[NDArray[np.int64], Tensor] | None = None
-        self._parameters = views.draw(source.view, len(self._rows)) if source.view else None
+        self._view = self._drawn(source.view) if source.view else None
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -101,15 +101,19 @@ class Feed:
         in the layout of the cut.
         """
         x = self._gather(positions)
-        if self._parameters is not None:
-            parameters = views.ViewParameters(
-                self._parameters.affine[positions], self._parameters.colour[positions]
-            )
-            return augment.apply(x, parameters)
+        if self._view is not None:
+            index = self._indices(positions)
+            return augment.transform(x, *(drawn.index_select(0, index) for drawn in self._view))
         if not self.source.cut:
             return x
         x = x.to(torch.float32)
         return x.contiguous(memory_format=memory_format(self.device)) if x.ndim == 4 else x
+
+    def _drawn(self, view: View) -> tuple[Tensor, Tensor]:
+        """Draw a view of all rows, on the device: a copy in each step would wait for it."""
+        drawn = views.draw(view, len(self._rows))
+        affine, colour = torch.from_numpy(drawn.affine), torch.from_numpy(drawn.colour)
+        return affine.to(self.device), colour.to(self.device)
 
     def _gather(self, positions: NDArray[np.int64]) -> Tensor:
         if self._batch is not None:

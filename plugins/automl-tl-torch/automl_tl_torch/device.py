@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_CONTEXT_BYTES = 512 * 2**20
+"""What a process takes on a CUDA device beside its tensors: its context and kernels."""
+
+
 def devices() -> list[str]:
     """Devices of this machine, best first: ``cuda:0`` and up, ``mps``, ``cpu``."""
     found = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
@@ -47,6 +51,29 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) // 2
     return 512 * 2**20
+
+
+def begin_measuring(device: torch.device) -> None:
+    """Begin to measure what ``memory_taken`` returns."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def memory_taken(device: torch.device) -> tuple[int, int]:
+    """Return the most bytes that this process held there, and the bytes that there are.
+
+    Both are 0 where nothing is measured.
+    """
+    if device.type != "cuda":
+        return 0, 0
+    total = torch.cuda.get_device_properties(device).total_memory
+    return torch.cuda.max_memory_reserved(device) + _CONTEXT_BYTES, total
+
+
+def give_back(device: torch.device) -> None:
+    """Let other processes have the memory that this one holds and does not use."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from automl_tl.types import TrainJob
+    from automl_tl_torch.capture import Replays
     from automl_tl_torch.data import Indices
 
 
@@ -37,9 +38,12 @@ class Loss:
         weights = job.class_weights
         self.weights = None if weights is None else torch.from_numpy(weights).to(device)
 
-    def __call__(self, logits: Tensor, positions: NDArray[np.int64]) -> Tensor:
-        """Return float32 ``(N,)`` for logits ``(N, classes)`` of the images at positions."""
-        labels = self.labels[self._indices(positions)]
+    def labels_at(self, positions: NDArray[np.int64]) -> Tensor:
+        """Return the int64 labels ``(N,)`` of the images at positions."""
+        return self.labels[self._indices(positions)]
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return float32 ``(N,)`` for logits ``(N, classes)`` of images with these labels."""
         losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.smoothing)
         return losses if self.weights is None else losses * self.weights[labels]
 
@@ -66,6 +70,7 @@ class Step:
         loss: One value an image.
         micro: How batches are divided.
         scaler: Scales float16 gradients; disabled for other types.
+        replays: Computes the gradients of whole batches.
     """
 
     def __init__(
@@ -74,43 +79,60 @@ class Step:
         loss: Loss,
         micro: MicroBatches,
         scaler: torch.amp.GradScaler,
+        replays: Replays,
     ) -> None:
         self.optimizer = optimizer
         self.loss = loss
         self.micro = micro
         self.scaler = scaler
+        self.replays = replays
 
     def __call__(
         self,
-        forward: Callable[[NDArray[np.int64]], Tensor],
+        take: Callable[[NDArray[np.int64]], Tensor],
+        forward: Callable[[Tensor], Tensor],
         positions: NDArray[np.int64],
         learning_rate: float,
     ) -> Tensor:
         """Take a step over the training images at positions.
 
         Args:
-            forward: Maps positions to float32 logits.
+            take: Maps positions to what the network sees.
+            forward: Maps that to float32 logits.
             positions: int64, of the batch.
             learning_rate: Of this step.
 
         Returns:
-            The sum of the batch's losses, a scalar on the device.
+            The sum of the batch's losses, a scalar on the device, until the next step.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        total = self.micro.fit(lambda: self._gradients(forward, positions))
+        total = self.micro.fit(lambda: self._gradients(take, forward, positions))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return total
 
     def _gradients(
-        self, forward: Callable[[NDArray[np.int64]], Tensor], positions: NDArray[np.int64]
+        self,
+        take: Callable[[NDArray[np.int64]], Tensor],
+        forward: Callable[[Tensor], Tensor],
+        positions: NDArray[np.int64],
     ) -> Tensor:
-        self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.loss.labels.device)
-        for part in self.micro.parts(positions):
-            loss = self.loss(forward(part), part).sum()
+        def backward(x: Tensor, labels: Tensor) -> Tensor:
+            loss = self.loss(forward(x), labels).sum()
             scaled = self.scaler.scale(loss / len(positions))
             scaled.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        return total
+            return loss.detach()
+
+        try:
+            if self.micro.size >= len(positions):
+                labels = self.loss.labels_at(positions)
+                return self.replays(backward, take(positions), labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            total = torch.zeros((), device=self.loss.labels.device)
+            for part in self.micro.parts(positions):
+                total += backward(take(part), self.loss.labels_at(part))
+            return total
+        except torch.OutOfMemoryError:
+            self.replays.drop()
+            raise

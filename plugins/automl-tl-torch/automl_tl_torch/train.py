@@ -13,7 +13,9 @@ from torch import nn
 from automl_tl.errors import TrialError
 from automl_tl.training import loop
 from automl_tl.types import TrainFacts
+from automl_tl_torch import device as devices
 from automl_tl_torch import optim, precision
+from automl_tl_torch.capture import Replays, recordable
 from automl_tl_torch.data import Feed, Indices
 from automl_tl_torch.head import HeadModule
 from automl_tl_torch.model import save_model
@@ -83,6 +85,7 @@ class TorchTrainer:
         Raises:
             TrialError: The loss is no longer finite, or the device's memory too small.
         """
+        devices.begin_measuring(self.device)
         try:
             loop.train(self.job, self, progress)
         except torch.OutOfMemoryError as error:
@@ -93,14 +96,17 @@ class TorchTrainer:
             ) from error
         finally:
             self._arrays.clear()
+            self._step = None  # and with it the graphs
             for parameter in self._trained.values():
                 parameter.grad = None
+            devices.give_back(self.device)
         return self.facts()
 
     def facts(self) -> TrainFacts:
         """Return what is known so far; the last phase is the last one that began."""
         head = sum(parameter.numel() for parameter in self.head.parameters())
         ran_layers = self._dtype if self._segments else torch.float32
+        taken, total = devices.memory_taken(self.device)
         notes = (self._micro.note, self._evaluation.note and f"validation: {self._evaluation.note}")
         return TrainFacts(
             total_parameters=sum(layer.parameters for layer in self.job.info.layers) + head,
@@ -109,6 +115,8 @@ class TorchTrainer:
             device=str(self.device),
             precision=precision.name(ran_layers),
             notes=tuple(note for note in notes if note),
+            device_memory=taken,
+            device_total=total,
         )
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
@@ -148,6 +156,7 @@ class TorchTrainer:
             Loss(job, self._indices),
             self._micro,
             torch.amp.GradScaler("cuda", enabled=self._dtype == torch.float16),
+            Replays(list(self._trained.values()), enabled=self._records(stage.train)),
         )
 
     def train(self, epoch: Epoch) -> Iterator[tuple[int, float | None]]:
@@ -162,8 +171,9 @@ class TorchTrainer:
             self._network.freeze(self._fine_tune_at)
         with _random(epoch.key, self.device):
             batches = feed.batches(epoch.order, self.job.batch_size)
+            forward = partial(self._above, feed.source.cut)
             for number, (positions, rate) in enumerate(zip(batches, epoch.rates, strict=True)):
-                total += self._step(partial(self._logits, feed), positions, float(rate))
+                total += self._step(feed.take, forward, positions, float(rate))
                 done += len(positions)
                 look = number % _LOOK_EVERY == 0 or done == len(epoch.order)
                 yield done, float(total) if look or self.device.type == "cpu" else None
@@ -192,15 +202,28 @@ class TorchTrainer:
 
     def _logits(self, feed: Feed, positions: NDArray[np.int64]) -> Tensor:
         """Run everything above a source over some of its images."""
-        x = feed.take(positions)
-        start, stop = feed.source.cut, len(self.job.info.layers)
-        if start < stop:
-            if start not in self._segments:
-                self._segments[start] = self._segment(start)
+        return self._above(feed.source.cut, feed.take(positions))
+
+    def _records(self, train: Sequence[Source]) -> bool:
+        """Whether steps on these sources can be replayed."""
+        start, *others = {source.cut for source in train}
+        if self.device.type != "cuda" or others:
+            return False
+        return start == len(self.job.info.layers) or recordable(self._part(start))
+
+    def _above(self, start: int, x: Tensor) -> Tensor:
+        """Run everything above a cut."""
+        if start < len(self.job.info.layers):
             with precision.autocast(self.device, self._dtype):
-                x = self._segments[start](x)
+                x = self._part(start)(x)
         logits: Tensor = self.head(x)
         return logits
+
+    def _part(self, start: int) -> nn.Module:
+        """Return the layers from a cut on, made once a phase."""
+        if start not in self._segments:
+            self._segments[start] = self._segment(start)
+        return self._segments[start]
 
     def _segment(self, start: int) -> nn.Module:
         """Make a module of the layers from a cut on; those that stay frozen only run.
