@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -105,10 +105,14 @@ def test_copies_are_decoded_once(data: Path, store: Store, monkeypatch: pytest.M
         shutil.copy(data / "b" / f"{number:02d}.png", data / "a" / f"{number}-elsewhere.png")
     shutil.copy(data / "a" / "05-text.jpg", data / "b" / "text-again.jpg")
     calls = []
-    genuine = decode.decode_sizes
-    monkeypatch.setattr(
-        decode, "decode_sizes", lambda *given: calls.append(given[0]) or genuine(*given)
-    )
+    genuine = decoding.decode_all
+
+    def counted(images: Iterable[decoding.Image], *rest: Any) -> object:
+        images = list(images)
+        calls.extend(image.digest for image in images)
+        return genuine(images, *rest)
+
+    monkeypatch.setattr(pixels, "decode_all", counted)
     index = folder(data)
     found = prepare(index, [16, 24], "squash", store)
     assert len(calls) == len(set(calls)) == 14
@@ -182,7 +186,9 @@ def test_ctrl_c_leaves_nothing_half_done(data: Path, store: Store) -> None:
 def test_progress_counts_every_image(data: Path, store: Store) -> None:
     steps: list[tuple[str, int, int]] = []
     prepare(folder(data), [16], "squash", store, lambda *step: steps.append(step), workers=3)
-    assert steps == [(w, n, 14) for w in ("reading", "decoding") for n in range(1, 15)]
+    # Where nothing is done for a second, the last step is said again: it may raise.
+    said = [step for step in dict.fromkeys(steps) if step[1]]
+    assert said == [(w, n, 14) for w in ("reading", "decoding") for n in range(1, 15)]
     steps.clear()
     prepare(folder(data), [16], "squash", store, lambda *step: steps.append(step))
     assert {what for what, _, _ in steps} == {"reading"}
