@@ -56,11 +56,11 @@ def test_the_time_holds_with_a_trial_that_hangs(
 ) -> None:
     faults.cause("hang")
     started = time.monotonic()
-    process = cli.start("search", str(photos), *TUNED, "--time", "10s")
+    process = cli.start("search", str(photos), *TUNED, "--time", "30s")
     faults.wait("hang", process)
     below = tree(process)
-    out, err = process.communicate(timeout=60)
-    assert time.monotonic() - started < 40
+    out, err = process.communicate(timeout=120)
+    assert time.monotonic() - started < 75
     assert process.returncode == 0, err
     assert "No trial is complete yet" in out
     (trial,) = [t for t in facts(cli)["trials"] if t["state"] == "failed"]
@@ -137,13 +137,13 @@ def test_the_time_holds_with_a_worker_that_hangs(
 ) -> None:
     faults.cause("slow epoch", 1000)
     started = time.monotonic()
-    process = cli.start("search", str(photos), *TUNED, "--time", "15s")
+    process = cli.start("search", str(photos), *TUNED, "--time", "30s")
     faults.wait("slow epoch", process)
     below = tree(process)
     (worker,) = [one for one in below if "automl_tl.worker" in " ".join(one.cmdline())]
     worker.suspend()
     process.communicate(timeout=90)
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 75
     assert not psutil.wait_procs(below, timeout=10)[1]
     cli.run("resume", "s", "--trials", "1", "--trial-timeout", "20s")
     assert facts(cli)["state"]["running"] == 0
