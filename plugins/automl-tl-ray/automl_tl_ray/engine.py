@@ -144,7 +144,7 @@ class RayEngine:
 
     def _not_on_dead_nodes(self) -> dict[str, str] | None:
         """Return what keeps an actor off nodes whose death Ray has not noticed yet."""
-        if self._address and self._address.startswith("ray://"):  # nodes cannot be reached then
+        if self._address.startswith("ray://"):  # nodes cannot be reached from here
             return None
         gone = [node.id for node in living(self._ray.nodes()) if not node.answers()]
         return {"ray.io/node-id": f"!in({','.join(gone)})"} if gone else None
@@ -153,8 +153,8 @@ class RayEngine:
         self._messages.put((index, actor, message))
 
 
-def _connect(address: str | None) -> Any:
-    """Connect to a cluster, or start one on this machine when there is no address; returns Ray.
+def _connect(address: str) -> Any:
+    """Connect to a cluster, or start one when the address is ``local``; returns Ray.
 
     Raises:
         EngineError: When that does not succeed.
