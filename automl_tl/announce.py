@@ -35,7 +35,12 @@ def study_event(
         "backbones": list(directory.config.backbones),
         "images": {split: len(data.rows(split)) for split in SPLITS},
         "classes": len(data.classes),
-        "bounds": {"trials": bounds.trials, "time": bounds.seconds, "target": bounds.target},
+        "bounds": {
+            "trials": bounds.trials,
+            "time": bounds.seconds,
+            "target": bounds.target,
+            "trial_timeout": bounds.trial_seconds,
+        },
         "elapsed": time.monotonic() - bounds.started,
         "best": _best(study),
     }

@@ -98,8 +98,8 @@ class Study:
             plugins: Python files to load as plugins, here and in all processes of the search.
             device: That ``search`` will be given, checked before anything is created.
             listener: Told notes and progress, see ``search``.
-            deadline: ``time.monotonic()`` at which to give up reading images; downloads of weights
-                get half of the time until then.
+            deadline: ``time.monotonic()`` at which to give up reading images; the download of a
+                named data set gets half of the time until then, and weights half of the rest.
 
         Raises:
             AutoMLError: One sentence about what is wrong.
@@ -164,6 +164,7 @@ class Study:
         trials: int | None = None,
         time: str | float | None = None,
         target: float | None = None,
+        trial_timeout: str | float | None = None,
         workers: int | None = None,
         device: str = "auto",
         engine: str = "local",
@@ -179,6 +180,9 @@ class Study:
             time: Wall time, seconds or ``30m``; it holds, the test figures included. Without any
                 bound, those of the study's last search count again.
             target: Value of the metric that is good enough.
+            trial_timeout: Longest that a trial may take, seconds or ``5m``. It then ends with the
+                model so far, or fails when it has none, and is not tried again; a framework that
+                does not obey within ten seconds is ended.
             workers: Processes; one a GPU by default, else one. Another engine may choose otherwise.
             device: ``auto``, ``cpu``, ``cuda:0``, ...
             engine: What starts the workers: ``local``, ``ray``, ...
@@ -207,14 +211,17 @@ class Study:
                 self._directory.add_plugins(files)
         done = sum(self.summary()["state"].values())
         if trials is None and time is None and target is None:
-            trials, time, target = self._earlier_bounds(done)
-        bounds = make_bounds(self._directory.config.metric, done, trials, time, target, started)
+            trials, time, target, earlier = self._earlier_bounds(done)
+            trial_timeout = earlier if trial_timeout is None else trial_timeout
+        bounds = make_bounds(
+            self._directory.config.metric, done, trials, time, target, started, trial_timeout
+        )
         if trials is None and time is None and target is None:
             limit = format_duration(bounds.seconds or 0)
             text = f"No bound was given: at most {DEFAULT_TRIALS} more trials and {limit}."
             tell({"event": "note", "text": text})
-        else:
-            asked = {"trials": trials, "time": time, "target": target}
+        asked = {"trials": trials, "time": time, "target": target, "trial_timeout": trial_timeout}
+        if any(value is not None for value in asked.values()):
             self._directory.write_bounds(asked)
             if self._directory.config.storage:
                 publish_bounds(open_study(self._directory), asked)
@@ -222,7 +229,12 @@ class Study:
             raise UsageError(f"workers: expected 1 or more, got {workers}.")
         store = self._cache()
         self._networks = self._networks or prepare.open_networks(
-            self._directory, self._data, device, store, as_events(tell, bounds.deadline)
+            self._directory,
+            self._data,
+            device,
+            store,
+            as_events(tell, bounds.deadline),
+            bounds.deadline,
         )
         search = Search(self._directory, self._data, self._networks, store, bounds, tell)
         reason = search.run(workers, device, engine, engine_options or {})
@@ -339,12 +351,13 @@ class Study:
         study = self._study()
         return write_report(self._directory, self._data, study, self._cache(), destination)
 
-    def _earlier_bounds(self, done: int) -> tuple[int | None, str | float | None, float | None]:
-        """Return the bounds of the last search, unless they are used up."""
+    def _earlier_bounds(self, done: int) -> tuple[Any, Any, Any, Any]:
+        """Return the bounds of the last search, unless they are used up; a trial's never is."""
         asked = self._directory.bounds() or published_bounds(open_study(self._directory))
+        longest = asked.get("trial_timeout")
         if asked.get("trials") is not None and done >= asked["trials"]:
-            return None, None, None
-        return asked.get("trials"), asked.get("time"), asked.get("target")
+            return None, None, None, longest
+        return asked.get("trials"), asked.get("time"), asked.get("target"), longest
 
     def _study(self) -> optuna.Study:
         """Open the Optuna study, its trials' files brought here."""

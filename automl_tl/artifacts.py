@@ -14,10 +14,11 @@ from automl_tl.storage import FACTS, best_trials
 from automl_tl.study import KEEP_MODELS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import optuna
     from optuna.artifacts._protocol import ArtifactStore
+    from optuna.trial import FrozenTrial
 
     from automl_tl.study import StudyDirectory
 
@@ -95,14 +96,14 @@ class Artifacts:
                 if name in known and not (folder / name).is_file():
                     self._fetch(known[name], folder / name)
 
-    def drop_models(self, study: optuna.Study, dropped: set[str]) -> None:
+    def drop_models(self, ranked: Sequence[FrozenTrial], dropped: set[str]) -> None:
         """Delete the models of trials that are no longer among the best.
 
         Args:
-            study: The Optuna study.
+            ranked: Complete trials, best first.
             dropped: Artifacts that were deleted already; those of now are added.
         """
-        for trial in best_trials(study)[KEEP_MODELS:]:
+        for trial in ranked[KEEP_MODELS:]:
             known = trial.user_attrs[FACTS].get(FILES) or {}
             for one in (known[name]["id"] for name in MODELS if name in known):
                 if one not in dropped:

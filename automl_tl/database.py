@@ -127,11 +127,11 @@ def _away(error: BaseException) -> bool:
 
 def _created_by_one(open_: Callable[[], None]) -> None:
     """Open a storage; the loser of a race to create its tables finds them the next time."""
-    for _ in range(3):
+    for _ in range(5):
         try:
             return open_()
         except (IntegrityError, ProgrammingError, OperationalError) as error:
-            if "exist" not in str(error) and "duplicate" not in str(error).lower():
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
                 raise
-        time.sleep(1)
+        time.sleep(0.5)
     return open_()

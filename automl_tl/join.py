@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from automl_tl import networks, plugin_files, prepare
 from automl_tl.cache import pixels
-from automl_tl.data import sources
 from automl_tl.errors import StudyError, UsageError
 from automl_tl.plugins import get_plugins
 from automl_tl.published import read_published
@@ -181,9 +180,7 @@ def join_study(
     """
     check_free(path)
     _check_same(asked, published.config)
-    index = _same_images(
-        sources.open_data(asked.data, store.root, get_plugins().datasets, stage), published, stage
-    )
+    index = _same_images(prepare.open_data(asked.data, store, stage, deadline), published, stage)
     weights = {key: "none" for key, w in published.config.weights.items() if w == "none"}
     chosen = networks.choose_backbones(
         published.config.backbones,

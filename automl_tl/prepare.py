@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
@@ -74,8 +75,9 @@ def new_study(
 ) -> tuple[StudyDirectory, StudyData, Networks]:
     """Create a study: open the data, choose backbones, decode, split, write.
 
-    Everything that can be wrong with the arguments is found before any costly work. Downloads of
-    weights take at most half of the time until the ``deadline``, on ``time.monotonic()``.
+    Everything that can be wrong with the arguments is found before any costly work. Downloading
+    a named data set takes at most half of the time until the ``deadline``, on ``time.monotonic()``;
+    weights take at most half of what is left then.
 
     Args:
         path: Of the study directory.
@@ -94,7 +96,7 @@ def new_study(
     plugins = get_plugins()
     for problem in plugins.problems:
         tell(f"Plugin {problem.plugin}: {problem.message}")
-    index = sources.open_data(asked.data, store.root, plugins.datasets, stage)
+    index = open_data(asked.data, store, stage, deadline)
     for note in index.notes:
         tell(note)
     with ExitStack() as stack:
@@ -142,9 +144,16 @@ def new_study(
 
 
 def open_networks(
-    study: StudyDirectory, data: StudyData, device: str, store: Store, stage: Stage
+    study: StudyDirectory,
+    data: StudyData,
+    device: str,
+    store: Store,
+    stage: Stage,
+    deadline: float = float("inf"),
 ) -> Networks:
     """Find a study's weights and pixel arrays again, decoding what the cache lost.
+
+    What must be downloaded again for that takes at most half of the time until the ``deadline``.
 
     Raises:
         UsageError: When this machine has no such device.
@@ -156,11 +165,15 @@ def open_networks(
         check_device(device, backends, lambda name: stack.enter_context(BackendHost(name, device)))
     space = study_space(study.config)
     specs = network_specs(study.config, space, store)
-    return networks.Networks(specs, open_arrays(study, data, store, stage))
+    return networks.Networks(specs, open_arrays(study, data, store, stage, deadline))
 
 
 def open_arrays(
-    study: StudyDirectory, data: StudyData, store: Store, stage: Stage | None = None
+    study: StudyDirectory,
+    data: StudyData,
+    store: Store,
+    stage: Stage | None = None,
+    deadline: float = float("inf"),
 ) -> Arrays:
     """Find a study's pixel arrays, decoding what the cache lost.
 
@@ -177,8 +190,7 @@ def open_arrays(
     if len(found) == sum(map(len, sizes.values())):
         return found
     try:
-        datasets = get_plugins().datasets
-        index = sources.open_data(study.config.data, store.root, datasets, stage or silent)
+        index = open_data(study.config.data, store, stage or silent, deadline)
     except DataError as error:
         raise StudyError(
             f"The images of the study {study.name} are needed again, because the cache no "
@@ -191,6 +203,13 @@ def open_arrays(
             f"{study.name} began: put them back, or start a new study."
         )
     return arrays
+
+
+def open_data(data: str, store: Store, stage: Stage, deadline: float) -> DataIndex:
+    """Open a data set; downloading it takes at most half of the time until the deadline."""
+    now = time.monotonic()
+    until = now + (deadline - now) / 2
+    return sources.open_data(data, store.root, get_plugins().datasets, stage, until)
 
 
 def decode_arrays(

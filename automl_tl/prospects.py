@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,18 +26,21 @@ class Prospects:
 
     def __init__(self, networks: int) -> None:
         self._guess = 0.5 / max(1, networks)
-        self._seen: dict[int, tuple[tuple[Any, ...], int]] = {}
+        self._seen: set[int] = set()
+        self._counts: Counter[tuple[tuple[Any, ...], int]] = Counter()
         self.left = UNBOUNDED
 
     def learn(self, number: int, facts: Mapping[str, Any]) -> None:
         """Take in a finished trial; twice is no more than once."""
         if number not in self._seen and "fine_tune_at" in facts:
-            self._seen[number] = _kind(facts["spec"]), int(facts["fine_tune_at"])
+            self._seen.add(number)
+            self._counts[_kind(facts["spec"]), int(facts["fine_tune_at"])] += 1
 
     def later(self, spec: TrialSpec, cut: int) -> float:
         """Return how many later trials are expected to use the values at a cut."""
         kind = _kind({name: getattr(spec, name) for name in _KIND})
-        alike = sum(seen == kind and at >= cut for seen, at in self._seen.values())
+        seen = self._counts.items()
+        alike = sum(count for (one, at), count in seen if one == kind and at >= cut)
         return self.left * (alike + self._guess) / (len(self._seen) + 1)
 
 

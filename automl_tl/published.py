@@ -100,6 +100,6 @@ def publish_bounds(study: optuna.Study, asked: Mapping[str, Any]) -> None:
 
 
 def published_bounds(study: optuna.Study) -> dict[str, Any]:
-    """Return ``trials``, ``time`` and ``target`` that a study was begun with, or nothing."""
+    """Return the bounds that a study was begun with, by the names of ``Study.search``."""
     found = study.user_attrs.get(_BOUNDS)
     return found if isinstance(found, dict) else {}

@@ -66,6 +66,8 @@ def _missing(trial: FrozenTrial, facts: Mapping[str, Any], metric: str) -> str |
         return "validation"
     if not trial.values or len(trial.values) != 1 or not math.isfinite(trial.values[0]):
         return "value"
+    if not math.isclose(trial.values[0], facts["validation"][metric], rel_tol=1e-6, abs_tol=1e-9):
+        return "value"  # it is recorded twice: one of them was changed
     return None
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import heapq
+import copy
 import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.samplers import BaseSampler, TPESampler
-from optuna.study import StudyDirection
-from optuna.trial import TrialState
+
+from automl_tl.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, TrialState
 
 BEST = 25
 """Most trials that TPE takes for good."""
@@ -38,6 +38,7 @@ class SeededSampler(BaseSampler):
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._tpe = self._fresh(0)
+        self._ledger: Ledger | None = None
         self._seen: optuna.Study
 
     def _fresh(self, number: int) -> TPESampler:
@@ -55,7 +56,9 @@ class SeededSampler(BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Seed the sampler for this trial, and choose what it sees."""
         self._tpe = self._fresh(trial.number)
-        self._seen = _Seen(study)
+        if self._ledger is None or self._ledger.study is not study:
+            self._ledger = Ledger(study)
+        self._seen = _Seen(self._ledger)
         self._tpe.before_trial(self._seen, trial)
 
     def infer_relative_search_space(
@@ -97,8 +100,9 @@ class _Seen(optuna.Study):
     It shares everything else with the whole one.
     """
 
-    def __init__(self, study: optuna.Study) -> None:
-        self.__dict__ = {**study.__dict__, "_hidden": _hidden(study)}
+    def __init__(self, ledger: Ledger) -> None:
+        ledger.look()
+        self.__dict__ = {**ledger.study.__dict__, "_visible": _visible(ledger)}
 
     def _get_trials(
         self,
@@ -106,21 +110,19 @@ class _Seen(optuna.Study):
         states: Container[TrialState] | None = None,
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
-        trials = super()._get_trials(deepcopy, states, use_cache)
-        hidden: frozenset[int] = self.__dict__["_hidden"]
-        return [trial for trial in trials if trial.number not in hidden] if hidden else trials
+        visible: list[FrozenTrial] = self.__dict__["_visible"]
+        found = [trial for trial in visible if states is None or trial.state in states]
+        return copy.deepcopy(found) if deepcopy else found
 
 
-def _hidden(study: optuna.Study) -> frozenset[int]:
-    """Return the numbers of the finished trials that are neither among the best nor the latest."""
-    finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-    if len(finished) <= BEST + RECENT:
-        return frozenset()
-    sign = 1 if study.direction == StudyDirection.MINIMIZE else -1
-    early = finished[:-RECENT]
-    complete = (trial for trial in early if trial.state == TrialState.COMPLETE)
-    best = heapq.nsmallest(BEST, complete, key=lambda trial: sign * float(trial.values[0]))
-    return frozenset(t.number for t in early) - {t.number for t in best}
+def _visible(ledger: Ledger) -> list[FrozenTrial]:
+    """Return the trials that are not finished, the latest others and the best before these."""
+    if len(ledger) <= BEST + RECENT:
+        finished = ledger.latest(BEST + RECENT)
+    else:
+        latest = ledger.latest(RECENT)
+        finished = [*ledger.best(BEST, before=latest[0].number), *latest]
+    return sorted((*finished, *ledger.open), key=lambda trial: trial.number)
 
 
 def _good(trials: int) -> int:

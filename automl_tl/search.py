@@ -116,6 +116,7 @@ class Search:
                     self._store.root,
                     self._store.max_bytes,
                     self._identity,
+                    self._bounds.trial_seconds,
                 )
                 return Elsewhere(here, listed()) if spec.remote else here
 

@@ -16,6 +16,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from automl_tl.errors import StudyError
+from automl_tl.indexed import IndexedStorage
 from automl_tl.journal import Journal, damage
 from automl_tl.owner import OWNER
 from automl_tl.sampler import SeededSampler
@@ -54,7 +55,7 @@ def open_storage(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         if url is None:
-            return optuna.storages.JournalStorage(Journal(directory / JOURNAL))
+            return IndexedStorage(Journal(directory / JOURNAL))
         from automl_tl.database import Database
 
         return Database(url, hurried)
@@ -236,12 +237,6 @@ def best_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return sorted(trials, key=lambda trial: (sign * float(trial.values[0]), trial.number))
-
-
-def begun(study: optuna.Study) -> int:
-    """Count the trials that run or have finished, without those that are tried again."""
-    trials = study.get_trials(deepcopy=False)
-    return sum(t.state != TrialState.WAITING and not given_up(t) for t in trials)
 
 
 def given_up(trial: FrozenTrial) -> bool:

@@ -164,7 +164,7 @@ class StudyDirectory:
         return self.path / "logs" / f"worker-{worker}.log"
 
     def keep_models(self, numbers: Sequence[int]) -> None:
-        """Delete the model files of finished trials other than these.
+        """Delete the model files of trials other than these, and what they left half-written.
 
         The folder is listed once; from then on each worker clears away what it wrote.
         """
@@ -174,9 +174,14 @@ class StudyDirectory:
                 for name in ("model", "head")
                 for path in self.path.glob(f"trials/*/{name}.safetensors")
             }
+            ours = {self.trial(number) for number in numbers}
+            for aside in self.path.glob("trials/*/.*"):  # left by whom a kill ended in writing it
+                if aside.parent not in ours:
+                    aside.unlink(missing_ok=True)
         keep = {path for n in numbers for path in (self.model(n), self.head(n))}
         for path in self._models - keep:
             path.unlink(missing_ok=True)
+            seal(path).unlink(missing_ok=True)
         self._models = keep
 
     def result(self) -> dict[str, Any] | None:
@@ -191,7 +196,7 @@ class StudyDirectory:
         return result if _is_result(result, self.config.metric) else None
 
     def bounds(self) -> dict[str, Any]:
-        """Return the bounds of the last search: ``trials``, ``time``, ``target``; or nothing."""
+        """Return the bounds of the last search, by the names of ``Study.search``; or nothing."""
         try:
             asked = read_json(self.path / "bounds.json")
         except (OSError, ValueError):
@@ -214,6 +219,11 @@ class StudyDirectory:
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write the figures on the test split."""
         write_json(self.path / "result.json", result)
+
+
+def seal(model: Path) -> Path:
+    """Return the path of a model file's checksum, whether it exists or not."""
+    return model.with_suffix(".crc32")
 
 
 def check_free(path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
+from functools import cached_property
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +18,12 @@ if TYPE_CHECKING:
 
     from automl_tl.types import Split
 
+_COLUMNS = ("name", "class", "split", "sha256")
+_REPEATED = ("class", "split")
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StudyData:
     """The data of a study.
 
@@ -42,8 +46,15 @@ class StudyData:
     facts: Mapping[str, Any]
 
     def rows(self, split: Split) -> NDArray[np.int64]:
-        """Return the indices of a split's images, ascending."""
-        return np.array([i for i, s in enumerate(self.splits) if s == split], dtype=np.int64)
+        """Return the indices of a split's images, ascending; not to be written to."""
+        return self._rows[split]
+
+    @cached_property
+    def _rows(self) -> dict[Split, NDArray[np.int64]]:
+        return {
+            split: np.array([i for i, s in enumerate(self.splits) if s == split], dtype=np.int64)
+            for split in SPLITS
+        }
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of images, a class and split."""
@@ -60,7 +71,7 @@ def as_csv(data: StudyData) -> str:
     """Return the images as a CSV: name, class, split, SHA-256."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("name", "class", "split", "sha256"))
+    writer.writerow(_COLUMNS)
     for name, label, split, digest in zip(
         data.names, data.labels, data.splits, data.hashes, strict=True
     ):
@@ -82,16 +93,20 @@ def parse(facts: Mapping[str, Any], table: str) -> StudyData:
     rest = dict(facts)
     classes = tuple(str(name) for name in rest.pop("classes"))
     index = {name: label for label, name in enumerate(classes)}
+    columns: tuple[list[str], ...] = ([], [], [], [])
     try:
-        rows = list(csv.DictReader(io.StringIO(table, newline="")))
+        for row in csv.DictReader(io.StringIO(table, newline="")):  # a million rows, held once
+            for column, key in zip(columns, _COLUMNS, strict=True):
+                column.append(intern(row[key]) if key in _REPEATED else row[key])
     except csv.Error as error:
         raise ValueError(str(error)) from None
+    names, labels, splits, hashes = columns
     return StudyData(
         classes=classes,
-        names=tuple(row["name"] for row in rows),
-        labels=np.array([index[row["class"]] for row in rows], dtype=np.int64),
-        splits=tuple(_split(row["split"]) for row in rows),
-        hashes=tuple(row["sha256"] for row in rows),
+        names=tuple(names),
+        labels=np.array([index[label] for label in labels], dtype=np.int64),
+        splits=tuple(map(_split, splits)),
+        hashes=tuple(hashes),
         dataset_hash=str(rest.pop("dataset_hash")),
         facts=rest,
     )

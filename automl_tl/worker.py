@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import traceback
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -18,12 +16,13 @@ from automl_tl.artifacts import bring
 from automl_tl.attempt import STATES, Attempt
 from automl_tl.cache.store import Store
 from automl_tl.elsewhere import Elsewhere
-from automl_tl.errors import AutoMLError, FinishTraining, UsageError
+from automl_tl.errors import AutoMLError, FinishTraining, StudyError, UsageError
 from automl_tl.heart import Heart
 from automl_tl.host import BackendHost
 from automl_tl.identify import identify
 from automl_tl.ipc import Channel, parent_channel
 from automl_tl.keeper import Keeper
+from automl_tl.ledger import Ledger
 from automl_tl.observe import Observers
 from automl_tl.owner import OWNER, sign
 from automl_tl.prepare import study_space
@@ -36,6 +35,7 @@ from automl_tl.twins import Twins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from automl_tl.networks import Networks
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 TOGETHER = 8
 """Most frozen trials that are asked for at once, to train their heads together."""
+OBEY_SECONDS = 10.0
+"""How long past its time a trial may take to end before its framework's process is ended."""
 SAVED_A_SECOND = 25e6
 """Parameters that a slow disk writes: 300 M took 11 s on one at 110 MB/s."""
 
@@ -62,6 +64,7 @@ class Setup:
         cache: Root of the cache.
         cache_bytes: Bound of the cache.
         search: Identity of the search.
+        trial_seconds: Longest that a trial may take; None for no bound.
     """
 
     directory: Path
@@ -73,6 +76,7 @@ class Setup:
     cache: Path
     cache_bytes: int
     search: str
+    trial_seconds: float | None = None
 
 
 class Worker:
@@ -98,6 +102,7 @@ class Worker:
         self.study = storage.open_optuna(
             setup.directory, config.storage, config.name, config.seed, self._hurried
         )
+        self._ledger = Ledger(self.study)
         self._heart = Heart(self.study)
         self._hosts: dict[str, BackendHost] = {}
         self._store = Store(setup.cache, setup.cache_bytes)
@@ -112,7 +117,8 @@ class Worker:
         )
         self._observers = Observers(self._directory, lambda text: self.say("warning", text=text))
         self._twins = Twins()
-        self._keeper = Keeper(self._directory, self._data, self.study)
+        self._counted = 0
+        self._keeper = Keeper(self._directory, self._data, self._ledger)
         self._owner = sign(setup.search, setup.index)
 
     def run(self) -> None:
@@ -135,11 +141,10 @@ class Worker:
         return self._stopping is not None or time.monotonic() > self._deadline
 
     def _warm_up(self) -> None:
-        """Import at once what is slow to import and certainly needed, side by side."""
+        """Start at once what is slow to start and certainly needed."""
         backends = {key.partition("/")[0] for key in self._config.backbones}
         if len(backends) == 1:
             self._host(*backends).start()
-        threading.Thread(target=import_module, args=("sklearn.metrics",), daemon=True).start()
 
     def say(self, event: str, **facts: Any) -> None:
         """Tell the supervisor; see ``Owner``."""
@@ -187,15 +192,16 @@ class Worker:
         alone: Attempt | None = None
         common: object = None
         for _ in range(most):
-            if bound is not None and self._config.storage and storage.begun(self.study) >= bound:
+            if bound is not None and self._config.storage and self._begun() >= bound:
                 break
             attempt = self._ask()
             twin = self._twins.of(attempt.facts["spec"])
             if twin is not None:
-                attempt.take_over(self.study.get_trials(deepcopy=False)[twin])
+                attempt.take_over(self._ledger[twin])
                 self._told(attempt)
                 continue
-            shared = self._runner.shared(attempt.spec)
+            with self._watched(attempt):
+                shared = self._runner.shared(attempt.spec)
             common = common if together else shared
             if shared is None or shared != common:
                 alone = attempt
@@ -208,18 +214,30 @@ class Worker:
     def _look_ahead(self, left: int | None) -> None:
         prospects = self._runner.prospects
         prospects.left = UNBOUNDED if left is None else left
-        states = (TrialState.COMPLETE, TrialState.PRUNED)
-        for trial in self.study.get_trials(deepcopy=False, states=states):
+        self._look()
+
+    def _look(self) -> None:
+        """Take in the trials that finished since the last look."""
+        for trial in self._ledger.look():
             facts = trial.user_attrs.get(storage.FACTS, {})
-            prospects.learn(trial.number, facts)
+            self._counted += not storage.given_up(trial)
+            if trial.state != TrialState.FAIL:
+                self._runner.prospects.learn(trial.number, facts)
             if trial.state == TrialState.COMPLETE:
                 self._twins.learn(trial.number, facts)
+
+    def _begun(self) -> int:
+        """Count the trials that run or have finished, here and elsewhere."""
+        self._look()
+        running = sum(trial.state == TrialState.RUNNING for trial in self._ledger.open)
+        return running + self._counted
 
     def _ask(self) -> Attempt:
         trial = storage.ask(self.study)
         trial.set_user_attr(OWNER, self._owner)
         self._heart.add(trial)
-        attempt = Attempt(self, trial, self._space, len(self._data.rows("train")))
+        images, longest = len(self._data.rows("train")), self._setup.trial_seconds
+        attempt = Attempt(self, trial, self._space, images, longest)
         params = dict(trial.params)
         self.say("trial_asked", number=trial.number, backbone=attempt.spec.backbone, params=params)
         return attempt
@@ -228,32 +246,43 @@ class Worker:
         """Run attempts that have the same ``shared``, or one."""
         outcomes: Sequence[Outcome | Exception]
         try:
-            if self._runner.shared(batch[0].spec) is None:
-                outcomes = [self._runner.run(batch[0].spec, batch[0].hooks())]
-            else:
-                specs, hooks = [one.spec for one in batch], [one.hooks() for one in batch]
-                outcomes = self._runner.run_together(specs, hooks)
+            with self._watched(batch[0]):
+                batch[0].check()
+                if self._runner.shared(batch[0].spec) is None:
+                    outcomes = [self._runner.run(batch[0].spec, batch[0].hooks())]
+                else:
+                    specs, hooks = [one.spec for one in batch], [one.hooks() for one in batch]
+                    outcomes = self._runner.run_together(specs, hooks)
         except Exception as error:
             outcomes = [error] * len(batch)
         for attempt, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, optuna.exceptions.UpdateFinishedTrialError):
                 attempt.lost()
-            elif isinstance(outcome, UsageError | optuna.exceptions.OptunaError):
+            elif isinstance(outcome, UsageError | StudyError | optuna.exceptions.OptunaError):
                 raise outcome  # no other trial would fare better
             elif isinstance(outcome, Exception):
                 attempt.fail(outcome, len(batch))
             else:
                 attempt.complete(outcome, len(batch))
+                self._look()
                 try:
                     self._keeper.keep(attempt, outcome)
+                except StudyError:
+                    raise
                 except AutoMLError as error:
                     attempt.fail(error, len(batch))
             self._told(attempt)
+
+    def _watched(self, attempt: Attempt) -> AbstractContextManager[None]:
+        """End the framework's process of an attempt that does not obey, as a hang does not."""
+        host = self._host(attempt.spec.backbone.partition("/")[0])
+        return host.killed_after(attempt.deadline - time.monotonic() + OBEY_SECONDS)
 
     def _told(self, attempt: Attempt) -> None:
         """Have an attempt told, and let go of the models that are no longer among the best."""
         attempt.tell()
         self._heart.remove(attempt.trial)
+        self._look()
         self._keeper.let_go()
         self._observe(attempt)
 
@@ -276,16 +305,19 @@ class Worker:
             self._test(number)
         except (AutoMLError, OSError) as error:
             self.say("warning", text=f"The test split was not evaluated: {error}")
-        for trial in storage.best_trials(self.study)[:KEEP_MODELS]:
+        self._look()
+        for trial in self._ledger.best(KEEP_MODELS):
             if kept.model_file(self._directory, trial.number):
                 self._whole(trial)
         self.say("tested", number=number)
 
     def _test(self, number: int) -> None:
-        trial = self.study.get_trials(deepcopy=False)[number]
+        self._look()
+        trial = self._ledger[number]
         spec = trial.user_attrs[storage.FACTS]["spec"]
         head = self._directory.head(number)
         if not head.is_file():
+            kept.check(self._directory.model(number))
             host = self._host(spec["backbone"].partition("/")[0])
             test_trial(self._directory, self._data, number, spec, self._setup.networks, host)
             return
@@ -318,8 +350,8 @@ def main() -> None:
     except AutoMLError as error:
         channel.send({"event": "fatal", "reason": str(error)})
     except Exception as error:  # say it before dying
-        traceback.print_exc()
         channel.send({"event": "fatal", "reason": f"{type(error).__name__}: {error}"})
+        traceback.print_exc()
     os._exit(1)
 
 

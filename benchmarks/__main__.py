@@ -99,7 +99,7 @@ def _save(output: Path, results: dict[str, Any]) -> None:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--track", action="append", choices=TRACKS, metavar="KEY", help="A1 to A9; repeats"
+        "--track", action="append", choices=TRACKS, metavar="KEY", help="A1 to A9, S1, S2; repeats"
     )
     parser.add_argument("--size", choices=SIZES, default="full", help="how much to measure")
     parser.add_argument(

@@ -16,8 +16,10 @@ import psutil
 from benchmarks.results import BenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    Look = Callable[[Sequence[psutil.Process]], None]
 
 SAMPLE_SECONDS = 0.25
 REAP_SECONDS = 10.0
@@ -51,6 +53,7 @@ def run(
     environment: Mapping[str, str],
     *,
     memory: bool = False,
+    look: Look | None = None,
 ) -> Run:
     """Run a command to its end.
 
@@ -59,6 +62,7 @@ def run(
         folder: Where its output goes.
         environment: Of the process.
         memory: Also measure ``pss``, which costs the measured processes some time.
+        look: Shown all its processes four times a second.
 
     Raises:
         BenchError: When it fails; the last lines that it said are in the message.
@@ -68,7 +72,7 @@ def run(
     with out.open("w") as stdout, err.open("w") as stderr:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env=dict(environment))
-        watcher = _Watcher(process.pid, memory)
+        watcher = _Watcher(process.pid, memory, look)
         watcher.start()
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
@@ -112,8 +116,9 @@ def _reap() -> float:
 class _Watcher(threading.Thread):
     """Looks at a process and its descendants four times a second."""
 
-    def __init__(self, pid: int, memory: bool) -> None:
+    def __init__(self, pid: int, memory: bool, look: Look | None) -> None:
         super().__init__(daemon=True)
+        self._look = look
         self._pid = pid
         self._memory = memory
         self._ended = threading.Event()
@@ -134,6 +139,8 @@ class _Watcher(threading.Thread):
                 processes = [root, *root.children(recursive=True)]
             except psutil.Error:
                 continue
+            if self._look:
+                self._look(processes)
             rss = pss = 0
             for process in processes:
                 try:

@@ -83,7 +83,14 @@ def seeded(asked: Search, seed: int) -> Search:
     return replace(asked, seed=seed)
 
 
-def search(bench: Bench, asked: Search, cache: Path, *, memory: bool = False) -> Searched:
+def search(
+    bench: Bench,
+    asked: Search,
+    cache: Path,
+    *,
+    memory: bool = False,
+    look: measure.Look | None = None,
+) -> Searched:
     """Run a search in a new study.
 
     Args:
@@ -91,6 +98,7 @@ def search(bench: Bench, asked: Search, cache: Path, *, memory: bool = False) ->
         asked: What to search.
         cache: The cache; an empty one makes the run a cold one.
         memory: See ``measure.run``.
+        look: Likewise.
     """
     folder = bench.fresh("ours")
     config: dict[str, Any] = {"set": dict(asked.settings)}
@@ -107,7 +115,7 @@ def search(bench: Bench, asked: Search, cache: Path, *, memory: bool = False) ->
         *(("--trials", str(count)) if count else ()),
         *asked.options,
     ]
-    done = measure.run(command, folder, bench.environment(cache), memory=memory)
+    done = measure.run(command, folder, bench.environment(cache), memory=memory, look=look)
     found = Study.open(folder / "study").summary()["trials"]
     values = [trial["value"] if trial["state"] == "complete" else None for trial in found]
     epochs = [_epochs(folder / "study", trial["number"]) for trial in found]

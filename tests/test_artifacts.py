@@ -75,7 +75,7 @@ def test_another_machine_gets_the_figures_of_all_and_the_models_of_the_best(
         files = {"head.safetensors": b"head %d" % number, "history.json": b"%d" % number}
         _trial(study, here, number / 10, files)
     dropped: set[str] = set()
-    Artifacts(place).drop_models(study, dropped)
+    Artifacts(place).drop_models(storage.best_trials(study), dropped)
     assert len(dropped) == 2
     bring(there, study)
     for number in range(5):

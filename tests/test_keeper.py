@@ -9,6 +9,7 @@ import optuna
 import pytest
 
 from automl_tl.keeper import Keeper
+from automl_tl.ledger import Ledger
 from automl_tl.storage import FACTS
 from automl_tl.study import KEEP_MODELS
 
@@ -28,7 +29,9 @@ def keeps() -> Callable[[int, float], bool]:
         trial.set_user_attr(FACTS, {"spec": SPEC})
         study.tell(trial, 0.5)
     config = SimpleNamespace(metric="accuracy", artifacts=None)
-    keeper = Keeper(SimpleNamespace(config=config), None, study)
+    ledger = Ledger(study)
+    ledger.look()
+    keeper = Keeper(SimpleNamespace(config=config), None, ledger)
     return keeper._among_the_best
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import psutil
 import pytest
 
-from automl_tl.pages import KEPT_BYTES, Pages
+from automl_tl.pages import KEPT_BYTES, Pages, give_back
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,3 +47,14 @@ def test_a_view_belongs_to_its_map(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(12, dtype=np.float32).reshape(3, 4))
     mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
     assert Pages(mapped[1:].T)._map is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc is told")
+def test_what_was_freed_between_what_is_kept_is_given_back() -> None:
+    held = [bytes(20_000) for _ in range(8_000)]
+    kept = held[::100]
+    before = psutil.Process().memory_info().rss
+    del held
+    give_back()
+    assert before - psutil.Process().memory_info().rss > 100 << 20
+    assert len(kept) == 80

@@ -28,6 +28,7 @@ class SearchOptions:
         trials: Bound on the number of trials.
         time: Bound on wall-clock time, in seconds.
         target: Value at which to stop.
+        trial_timeout: Bound on the wall-clock time of a single trial, in seconds.
         backbone: Globs.
         weights: Weights by backbone.
         set: Fixed, narrowed or widened parameters.
@@ -50,6 +51,7 @@ class SearchOptions:
     trials: int | None = None
     time: float | None = None
     target: float | None = None
+    trial_timeout: float | None = None
     backbone: tuple[str, ...] = ()
     weights: Mapping[str, str] = field(default_factory=dict)
     set: Mapping[str, Any] = field(default_factory=dict)
@@ -122,6 +124,7 @@ class SearchOptions:
 def from_flags(
     *,
     time: str | None,
+    trial_timeout: str | None = None,
     backbone: Sequence[str] = (),
     weights: Sequence[str] = (),
     set_: Sequence[str] = (),
@@ -132,6 +135,7 @@ def from_flags(
 
     Args:
         time: As typed.
+        trial_timeout: As typed.
         backbone: Globs.
         weights: ``KEY=VALUE`` each.
         set_: ``NAME=VALUE`` each.
@@ -147,6 +151,9 @@ def from_flags(
         set=dict(parse_setting(text) for text in set_),
         log=tuple(log),
         time=None if time is None else _duration(time),
+        trial_timeout=(
+            None if trial_timeout is None else _duration(trial_timeout, "--trial-timeout")
+        ),
         **plain,
     )
 
@@ -196,11 +203,11 @@ def _pair(option: str, form: str, text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def _duration(text: str | float) -> float:
+def _duration(text: str | float, option: str = "--time") -> float:
     try:
         return parse_duration(text)
     except UsageError as error:
-        raise UsageError(f"--time: {error}") from None
+        raise UsageError(f"{option}: {error}") from None
 
 
 def _text(value: Any) -> str:
@@ -225,6 +232,12 @@ def _time(value: Any) -> float:
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         raise TypeError('a duration such as "30m"')
     return _duration(value)
+
+
+def _trial_timeout(value: Any) -> float:
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        raise TypeError('a duration such as "5m"')
+    return _duration(value, "--trial-timeout")
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -270,6 +283,7 @@ _READERS: Mapping[str, Any] = {
     "trials": _whole,
     "time": _time,
     "target": _number,
+    "trial_timeout": _trial_timeout,
     "backbone": _texts,
     "weights": _weights,
     "set": _settings,

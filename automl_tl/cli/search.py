@@ -26,6 +26,10 @@ Time = Annotated[
 Target = Annotated[
     float | None, typer.Option(metavar="VALUE", help="Stop when a trial reaches this value.")
 ]
+TrialTimeout = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="End a trial after 5m, with the model it has by then."),
+]
 Workers = Annotated[
     int | None, typer.Option(metavar="N", help="Worker processes [default: one a device]")
 ]
@@ -79,6 +83,7 @@ def search(
     trials: Trials = None,
     time: Time = None,
     target: Target = None,
+    trial_timeout: TrialTimeout = None,
     backbone: Annotated[
         list[str] | None,
         typer.Option(
@@ -149,6 +154,7 @@ def search(
         trials=trials,
         time=time,
         target=target,
+        trial_timeout=trial_timeout,
         metric=metric,
         seed=seed,
         workers=workers,
@@ -180,6 +186,7 @@ def worker(
     trials: Trials = None,
     time: Time = None,
     target: Target = None,
+    trial_timeout: TrialTimeout = None,
     weights: Weights = None,
     device: Device = None,
     artifacts: Artifacts = None,
@@ -203,6 +210,7 @@ def worker(
         trials=trials,
         time=time,
         target=target,
+        trial_timeout=trial_timeout,
         workers=1,
         device=device,
         storage=storage,
@@ -218,6 +226,7 @@ def resume(
     trials: Trials = None,
     time: Time = None,
     target: Target = None,
+    trial_timeout: TrialTimeout = None,
     workers: Workers = None,
     device: Device = None,
     engine: Engine = None,
@@ -239,6 +248,7 @@ def resume(
         trials=trials,
         time=time,
         target=target,
+        trial_timeout=trial_timeout,
         workers=workers,
         device=device,
         engine=engine,
@@ -313,6 +323,7 @@ def _run(
         trials=options.trials,
         time=options.time,
         target=options.target,
+        trial_timeout=options.trial_timeout,
         workers=options.workers,
         device=options.device or "auto",
         engine=options.engine or "local",

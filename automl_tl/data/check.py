@@ -47,7 +47,7 @@ def check_data(
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Read and decode every image once and collect facts, ready for JSON.
+    """Read every image, decode what is not a copy, and collect facts, ready for JSON.
 
     Args:
         index: The data set.
@@ -68,7 +68,12 @@ def check_data(
         ``advice``: sentences.
     """
     seen: list[_Seen] = []
-    with decode.quiet, closing(in_threads(_look, index.items, workers)) as results:
+    known: dict[str, _Seen] = {}
+
+    def look(item: ImageItem) -> _Seen:
+        return _look(item, known)
+
+    with decode.quiet, closing(in_threads(look, index.items, workers)) as results:
         for done, one in enumerate(results, 1):
             seen.append(one)
             if progress:
@@ -98,15 +103,19 @@ def check_data(
     return facts
 
 
-def _look(item: ImageItem) -> _Seen:
+def _look(item: ImageItem, known: dict[str, _Seen]) -> _Seen:
+    """Look at a file; what is seen of equal content is kept in ``known``."""
     try:
         data = read_image_file(item.path)
+        digest = hashlib.sha256(data).hexdigest()
+        if (found := known.get(digest)) is not None:
+            return found
         image = decode.decode_sizes(data, (near_duplicates.THUMBNAIL,), "squash")
     except ImageError as error:
         return _Seen(reason=str(error))
-    digest = hashlib.sha256(data).hexdigest()
     grid = near_duplicates.cells(image.pixels[0])
-    return _Seen(digest, "", image.width, image.height, image.format, grid)
+    known[digest] = _Seen(digest, "", image.width, image.height, image.format, grid)
+    return known[digest]
 
 
 def _classes(index: DataIndex, seen: Sequence[_Seen]) -> list[dict[str, Any]]:

@@ -33,6 +33,7 @@ LINES = 120
 SLICES = 9
 AXES = 6
 _FEW = 4
+_LEAST = 0.01
 _TICKS_APART = 0.05
 """Least distance of two ticks, as a share of their axis."""
 
@@ -48,17 +49,20 @@ def plots(study: optuna.Study, metric: str) -> dict[str, Figure | list[Figure]]:
         if trial.values
     ]
     part = _Part(trials, study.direction, metric, POINTS)
+    lines = _Part(trials, study.direction, metric, LINES)
     varied = _varied(trials)
     few = f"Not drawn: it takes {_FEW} complete trials, and there are {len(trials)}."
     same = "Not drawn: all complete trials had the same parameters."
     missing = few if len(trials) < _FEW else None if varied else same
-    ranked = varied if missing else _ranked(study, varied)
-    lines = _Part(trials, study.direction, metric, LINES)
-    sliced = [name for name in ranked if name != "backbone"][:SLICES]  # it has a plot of its own
+    important = {} if missing else _importance(study, varied)
+    ranked = sorted(varied, key=lambda name: -important.get(name, 0.0))
+    known = [name for name in ranked if name in part.varied]
+    sliced = [name for name in known if name != "backbone"][:SLICES]  # it has a plot of its own
+    crossed = [name for name in ranked if name in lines.varied][:AXES]
     return {
         "history": few if len(trials) < 2 else _history(part, metric),
-        "importances": missing or _importances(study, ranked, metric),
-        "parallel": missing or _parallel(lines, ranked[:AXES], metric),
+        "importances": missing or _importances(important),
+        "parallel": missing or _parallel(lines, crossed, metric),
         "slices": [missing] if missing else [_slice(part, name, metric) for name in sliced],
     }
 
@@ -75,6 +79,7 @@ class _Part:
     ) -> None:
         chosen = _sample(trials, metric, limit)
         self.numbers = [trial.number for trial in chosen]
+        self.varied = _varied(chosen)
         self.study = optuna.create_study(direction=direction)
         self.study.add_trials(
             [
@@ -114,13 +119,13 @@ def _varied(trials: Sequence[FrozenTrial]) -> list[str]:
     return [name for name, values in seen.items() if len(values) > 1]
 
 
-def _ranked(study: optuna.Study, varied: list[str]) -> list[str]:
-    """Return parameters, the most important first."""
+def _importance(study: optuna.Study, varied: list[str]) -> dict[str, float]:
+    """Return the importances of parameters, the greatest first; nothing where there are none."""
     try:
         found = _quietly(lambda: optuna.importance.get_param_importances(study, params=varied))
     except (RuntimeError, ValueError):
-        return varied
-    return sorted(varied, key=lambda name: -found.get(name, 0.0))
+        return {}
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
 def _history(part: _Part, metric: str) -> Figure:
@@ -142,26 +147,29 @@ def _history(part: _Part, metric: str) -> Figure:
     return made
 
 
-def _importances(study: optuna.Study, ranked: list[str], metric: str) -> Figure:
-    try:
-        figure = _quietly(lambda: optuna.visualization.plot_param_importances(study, params=ranked))
-    except (RuntimeError, ValueError) as error:
-        return f"Not drawn: the importances cannot be computed ({error})."
-    made = _restyled(figure, 90 + 26 * len(ranked))
-    if not made["data"]:
+def _importances(found: dict[str, float]) -> Figure:
+    """Draw what ``_importance`` found: Optuna's plot copies all trials for every parameter."""
+    if not found:
         return "Not drawn: the importances cannot be computed from these trials."
-    for trace in made["data"]:
-        trace |= {
-            "marker": {"color": BLUE},
-            "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",
-            "showlegend": False,
-        }
-    made["layout"] |= {
+    values = list(found.values())[::-1]
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "x": values,
+        "y": [plain(name) for name in found][::-1],
+        "text": [f"{value:.2f}" if value >= _LEAST else f"<{_LEAST}" for value in values],
+        "textposition": "outside",
+        "cliponaxis": False,
+        "marker": {"color": BLUE},
+        "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",
+        "showlegend": False,
+    }
+    own = {
         "xaxis": axis("importance"),
         "yaxis": axis("") | {"ticksuffix": " "},
         "margin": {"l": 8, "r": 44, "t": 8, "b": 8},
     }
-    return made
+    return {"data": [bars], "layout": layout(90 + 26 * len(found)) | own}
 
 
 def _parallel(part: _Part, names: list[str], metric: str) -> Figure:

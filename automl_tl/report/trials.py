@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+from bisect import bisect_right
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
@@ -226,17 +228,23 @@ class _Clock:
 
     def __init__(self, spans: Sequence[tuple[datetime, datetime]]) -> None:
         self._busy: list[tuple[datetime, datetime]] = []
+        self._before: list[float] = []
         for start, end in sorted(spans):
             if self._busy and start <= self._busy[-1][1]:
                 begun, until = self._busy[-1]
                 self._busy[-1] = (begun, max(until, end))
             else:
                 self._busy.append((start, end))
+        lengths = ((end - start).total_seconds() for start, end in self._busy)
+        self._before = [0.0, *accumulate(lengths)]
 
     def at(self, when: datetime) -> float:
         """Return the seconds of search before a moment."""
-        busy = ((min(end, when) - start).total_seconds() for start, end in self._busy)
-        return round(sum(seconds for seconds in busy if seconds > 0), 3)
+        index = bisect_right(self._busy, when, key=lambda span: span[0])
+        if not index:
+            return 0.0
+        start, end = self._busy[index - 1]
+        return round(self._before[index - 1] + (min(end, when) - start).total_seconds(), 3)
 
 
 def _lanes(

@@ -11,7 +11,7 @@ from automl_tl.training.rows import Rows
 if TYPE_CHECKING:
     from automl_tl.types import Source
 
-_CHUNK = 64 << 20
+_CHUNK = 4 << 20
 
 
 def feature_scale(source: Source) -> float:

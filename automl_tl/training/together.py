@@ -255,10 +255,16 @@ class _Features:
     def __init__(self, source: Source, scale: float) -> None:
         self._rows = Rows(source)
         self._scale = np.float32(scale)
-        self._array = (
-            self._rows.chunk(0, len(self._rows)) * self._scale if self._rows.fits else None
-        )
+        self._array = self._held() if self._rows.fits else None
         self.width = self._rows.shape[0]
+
+    def _held(self) -> NDArray[Any]:
+        """Read all features, in parts: a whole copy beside them would double what is resident."""
+        array = np.empty((len(self._rows), *self._rows.shape), np.float32)
+        for start in range(0, len(array), _BATCH):
+            part = self._rows.chunk(start, start + _BATCH)
+            np.multiply(part, self._scale, out=array[start : start + len(part)])
+        return array
 
     def parts(self) -> Iterator[NDArray[Any]]:
         """Yield all features, in order."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from automl_tl.data import digits, near_duplicates
+from automl_tl.data import decode, digits, near_duplicates
 from automl_tl.data.check import check_data
 from automl_tl.data.sources import folder
 from automl_tl.errors import DataError
@@ -65,6 +65,17 @@ def test_facts(data: Path) -> None:
     assert sum(facts["splits"].values()) == 60
     for word in ("sound images", "different classes", "near-identical", "balanced_accuracy", "'c'"):
         assert any(word in sentence for sentence in facts["advice"]), word
+
+
+def test_copies_are_decoded_once(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+    genuine = decode.decode_sizes
+    monkeypatch.setattr(
+        decode, "decode_sizes", lambda *given: decoded.append(given[0]) or genuine(*given)
+    )
+    facts = check_data(folder(data), workers=1)
+    assert len(decoded) == len(set(decoded)) == 62
+    assert facts["images"] == 64 and facts["good"] == 62
 
 
 def test_near_duplicates_are_the_recompressed_images(data: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shlex
 from dataclasses import replace
 from datetime import timedelta
@@ -205,3 +206,15 @@ def test_passwords_are_left_out() -> None:
     assert redacted(url) == "postgresql+psycopg://me:***@host/name"
     config = Config("s", "d", (), storage=url)
     assert "s3cret" not in command(config, {}) + str(options(config, {}))
+
+
+def test_the_clock_counts_what_lies_before_a_moment() -> None:
+    draw = random.Random(0)
+    spans = [(start, start + draw.randrange(9)) for start in draw.sample(range(300), 40)]
+    busy = {second for start, end in spans for second in range(start, end)}
+    clock = trials._Clock(
+        [(BEGUN + timedelta(seconds=a), BEGUN + timedelta(seconds=b)) for a, b in spans]
+    )
+    for when in range(-5, 320):
+        expected = sum(second < when for second in busy)
+        assert clock.at(BEGUN + timedelta(seconds=when)) == expected, when

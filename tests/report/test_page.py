@@ -7,6 +7,7 @@ import time
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
+import optuna
 import pytest
 
 from automl_tl.api import Study
@@ -177,3 +178,22 @@ def test_curves_mark_where_fine_tuning_starts() -> None:
     assert (warm["x"], tuned["x"]) == ([1, 2, 3], [3, 4, 5, 6])
     assert (warm["line"]["dash"], tuned["line"]["dash"]) == ("dot", "solid")
     assert drawn["layout"]["shapes"][0]["x0"] == 3.5
+
+
+def test_a_parameter_that_only_trials_outside_the_sample_have_is_not_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(optuna_plots, "POINTS", 12)
+    monkeypatch.setattr(optuna_plots, "LINES", 6)
+    study = optuna.create_study(direction="maximize")
+    for number in range(60):
+        trial = study.ask()
+        x = trial.suggest_float("x", 0, 1)
+        if number in {31, 32}:
+            trial.suggest_int("rare", 1, 9)
+        study.tell(trial, x if number not in {31, 32} else -1.0)
+    drawn = optuna_plots.plots(study, "accuracy")
+    assert isinstance(drawn["importances"], dict) and isinstance(drawn["parallel"], dict)
+    assert len(drawn["slices"]) == 1
+    (bars,) = drawn["importances"]["data"]
+    assert bars["y"][-1] == "x" and bars["x"][-1] == max(bars["x"])

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from automl_tl.errors import PluginError
 from automl_tl.types import Cut, Layer
+from automl_tl_torch.compiler import no_compiler
+from automl_tl_torch.flops import FlopCounterMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,7 +191,7 @@ def _measure(graph: LayerGraph, image_size: int) -> tuple[dict[fx.Node, Any], li
     module = copy.deepcopy(graph.module, memo)
     place(module, torch.device("meta"))
     pixels = torch.empty(_BATCH, 3, image_size, image_size, device="meta")
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+    with no_compiler(), torch.enable_grad(), FlopCounterMode(display=False) as counter:
         recorder = _Recorder(module, counter, graph.stages)
         recorder.run(pixels)
     copies = dict(zip(graph.module.graph.nodes, module.graph.nodes, strict=True))

@@ -22,6 +22,13 @@ assert torch._dynamo.utils.__file__ and torch._dynamo.__file__
 torch.optim.Adam(torch.nn.Linear(2, 2).parameters(), lr=0.1).zero_grad()
 assert sys.modules["torch._dynamo"].__file__
 """,
+    "a network is described without it": """
+from automl_tl.types import NetworkSpec
+spec = NetworkSpec("torch/mobilenet_v2", 64, None, "random:0")
+info = automl_tl_torch.backend.TorchBackend().describe(spec)
+assert info.cuts[-1].flops > 0
+assert "torch._dynamo" not in sys.modules and "triton" not in sys.modules
+""",
 }
 
 
@@ -46,11 +53,13 @@ def test_whatever_else_is_asked_of_a_stand_in_comes_from_the_real_module() -> No
     script = """
 import sys
 import torch
-from automl_tl_torch import vision
+from automl_tl_torch.compiler import no_compiler
 
-for name in ("torch._dynamo", "torch._dynamo.utils"):
-    sys.modules[name] = vision._StandIn(name)
-assert sys.modules["torch._dynamo"].disable.__module__.startswith("torch._dynamo")
+with no_compiler():
+    stand_in = sys.modules["torch._dynamo"]
+    assert not hasattr(stand_in, "__file__")
+    assert stand_in.reset.__module__.startswith("torch._dynamo")
+    assert sys.modules["torch._dynamo"].__file__
 assert sys.modules["torch._dynamo.utils"].__file__
 """
     run(script)
