@@ -98,6 +98,8 @@ def _measure(options: argparse.Namespace, folder: Path, address: str) -> None:
                 )
                 if clock.failed:
                     sys.exit("; ".join(clock.failed[:3]))
+                wall, busy = clock.rates
+                sys.stderr.write(f"{kind}, {actors} actors: {wall:.1f} s, {busy:.1f} CPU s\n")
                 if pair >= 0:
                     found[actors].append(clock.rates)
         for actors, runs in found.items():

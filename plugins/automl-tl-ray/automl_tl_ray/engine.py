@@ -6,6 +6,7 @@ import logging
 import os
 import queue
 import threading
+import traceback
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 
 NOTICE_SECONDS = 10.0
 """How long a worker waits for a place before that is said."""
+SEND_SECONDS = 5.0
+"""How long a message to a worker may take."""
 PLACE_SECONDS = 120.0
 """How long it waits until it counts as dead."""
+TOKEN_HINT = "; a cluster that asks for a token needs RAY_AUTH_MODE=token in the environment"
 
 
 class RayEngine:
@@ -74,20 +78,16 @@ class RayEngine:
         if again:
             self._ray.kill(self._actors.pop(index))
         self._placed.discard(index)
-        station = self._ray.remote(concurrency_groups={"poll": 1, "send": 1})(Station)
-        actor = station.options(
+        station = self._ray.remote(Station).options(
             num_cpus=self._room.threads,
             num_gpus=self._room.gpus,
             scheduling_strategy="SPREAD",
             label_selector=self._not_on_dead_nodes() if again else None,
             max_restarts=0,
-        ).remote(
-            index,
-            self._settings.directory,
-            self._room.threads,
-            self._settings.setup(index),
-            version(CORE),
+            max_concurrency=3,  # polled, sent to and closed at the same time
         )
+        setup, here = self._settings.setup(index), version(CORE)
+        actor = station.remote(index, self._settings.directory, self._room.threads, setup, here)
         self._actors[index] = actor
         threading.Thread(target=self._listen, args=(index, actor), daemon=True).start()
 
@@ -105,8 +105,8 @@ class RayEngine:
     def send(self, index: int, message: Mapping[str, Any]) -> None:
         """Send a message to a worker, if it lives."""
         if actor := self._actors.get(index):
-            with suppress(self._ray.exceptions.RayError):
-                actor.send.options(concurrency_group="send").remote(dict(message))
+            with suppress(self._ray.exceptions.RayError):  # waited for, to keep their order
+                self._ray.get(actor.send.remote(dict(message)), timeout=SEND_SECONDS)
 
     def close(self, grace: float) -> None:
         """End all workers, after ``grace`` seconds by force, and leave the cluster."""
@@ -124,13 +124,14 @@ class RayEngine:
             name = self._place(index, actor)
             self._placed.add(index)
             while True:
-                poll = actor.poll.options(concurrency_group="poll").remote()
-                for message in self._ray.get(poll):
+                for message in self._ray.get(actor.poll.remote()):
                     self._say(index, actor, _on_node(name, message))
         except errors.GetTimeoutError:
             reason = f"the cluster had no room for it within {PLACE_SECONDS:g} s"
-        except errors.RayError as error:
-            reason = f"the node {name} is gone" if name else f"Ray says: {_first_line(error)}"
+        except Exception as error:  # of Ray, or of what it could not send here
+            traceback.print_exc()
+            lost = name and isinstance(error, errors.RayActorError)
+            reason = f"the node {name} is gone" if lost else f"Ray says: {_first_line(error)}"
         self._ray.kill(actor)
         self._say(index, actor, {"event": "died", "reason": reason})
 
@@ -144,7 +145,7 @@ class RayEngine:
 
     def _not_on_dead_nodes(self) -> dict[str, str] | None:
         """Return what keeps an actor off nodes whose death Ray has not noticed yet."""
-        if self._address and self._address.startswith("ray://"):  # nodes cannot be reached then
+        if self._address.startswith("ray://"):  # nodes cannot be reached from here
             return None
         gone = [node.id for node in living(self._ray.nodes()) if not node.answers()]
         return {"ray.io/node-id": f"!in({','.join(gone)})"} if gone else None
@@ -153,8 +154,8 @@ class RayEngine:
         self._messages.put((index, actor, message))
 
 
-def _connect(address: str | None) -> Any:
-    """Connect to a cluster, or start one on this machine when there is no address; returns Ray.
+def _connect(address: str) -> Any:
+    """Connect to a cluster, or start one when the address is ``local``; returns Ray.
 
     Raises:
         EngineError: When that does not succeed.
@@ -165,7 +166,8 @@ def _connect(address: str | None) -> Any:
     try:
         ray.init(address, include_dashboard=False, **quiet)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise EngineError(f"Ray cannot be used: {_first_line(error)}.") from None
+        hint = "" if "RAY_AUTH_MODE" in os.environ or address in ("local", "auto") else TOKEN_HINT
+        raise EngineError(f"Ray cannot be used: {_first_line(error)}{hint}.") from None
     return ray
 
 

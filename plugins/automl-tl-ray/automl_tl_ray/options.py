@@ -18,23 +18,24 @@ CONNECT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was given: None for nothing."""
+    """What was given, and what counts where nothing was."""
 
-    address: str | None
+    address: str
     gpus_per_trial: float | None
 
 
 def checked(options: Mapping[str, Any]) -> Options:
-    """Return the options; without an address, that of ``RAY_ADDRESS``.
+    """Return the options; without an address, that of ``RAY_ADDRESS``, or else ``local``.
+
+    Ray would also take a cluster that it happens to find on this machine, be it somebody else's.
 
     Raises:
         UsageError: When one cannot be right.
     """
     address, gpus = options.get("address"), options.get("gpus_per_trial")
     if address is None:
-        address = os.environ.get("RAY_ADDRESS") or None
-    if address is not None:
-        _host_and_port(address)
+        address = os.environ.get("RAY_ADDRESS") or "local"
+    _host_and_port(address)
     if gpus is None:
         return Options(address, None)
     if isinstance(gpus, bool) or not isinstance(gpus, int | float) or not gpus > 0:

@@ -24,8 +24,7 @@ def check(options: Mapping[str, Any]) -> None:
     address = checked(options).address
     if find_spec("ray") is None:
         raise EngineError("The engine ray needs the Python package ray: `pip install ray`.")
-    if address:
-        check_reachable(address)
+    check_reachable(address)
 
 
 def create(settings: WorkerSettings) -> Engine:

@@ -51,8 +51,10 @@ def test_two_nodes_search_one_study_each_with_its_cache(
 def test_a_lost_node_loses_no_finished_trial(cluster: TwoNodes, searcher: Searcher) -> None:
     """A node is killed, another one comes: its worker goes there, and fills that node's cache."""
     where = ("--engine", "ray", "--address", cluster.address)
-    space = ("--backbone", "torch/tiny", "--set", "depth=0.5..1", "--set", "epochs=4..6")
-    process = searcher.start("search", "digits", *where, *space, "--trials", "12")
+    space = ("--backbone", "torch/tiny", "--set", "depth=0.5..1", "--set", "epochs=6")
+    process = searcher.start(
+        "search", "digits", *where, *space, "--set", "warmup_epochs=1", "--trials", "8"
+    )
     lines = follow(process, lambda line: line.startswith("trial 1 "))
     finished = complete(searcher.show("digits"))
     cluster.tell("kill")
@@ -75,7 +77,7 @@ def test_a_lost_node_loses_no_finished_trial(cluster: TwoNodes, searcher: Search
         assert "the node" in trial["reason"]
         again = [one for one in trials if one["retry_of"] == trial["number"]]
         assert len(again) == 1
-    assert facts["state"]["complete"] + facts["state"]["pruned"] == 12
+    assert facts["state"]["complete"] + facts["state"]["pruned"] == 8
     assert said.count("the cluster had no room") == 0
     assert [pixels(path) for path in sorted(cluster.folder.glob("cache-*"))] == [1, 1, 1]
 
