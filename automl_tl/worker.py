@@ -118,6 +118,8 @@ class Worker:
                 self._trials(message["most"])
             elif message["do"] == "finish":
                 self._finish(message["trial"])
+            elif message["do"] == "rest":
+                self._rest()
             self.say("idle")  # also to a stop that came when nothing ran
 
     def _warm_up(self) -> None:
@@ -274,6 +276,11 @@ class Worker:
             if kept.model_file(self._directory, trial.number):
                 self._whole(trial)
         self.say("tested", number=number)
+
+    def _rest(self) -> None:
+        """End the frameworks' processes: another worker finishes, and needs the memory."""
+        for host in self._hosts.values():
+            host.close()
 
     def _test(self, number: int) -> None:
         self._look()
