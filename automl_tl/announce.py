@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from automl_tl import storage
 from automl_tl.attempt import TOLD
-from automl_tl.study import SPLITS
+from automl_tl.study_data import SPLITS
 
 if TYPE_CHECKING:
     import optuna
 
     from automl_tl.bounds import Bounds
-    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.study import StudyDirectory
+    from automl_tl.study_data import StudyData
 
 
 def study_event(
@@ -34,7 +35,12 @@ def study_event(
         "backbones": list(directory.config.backbones),
         "images": {split: len(data.rows(split)) for split in SPLITS},
         "classes": len(data.classes),
-        "bounds": {"trials": bounds.trials, "time": bounds.seconds, "target": bounds.target},
+        "bounds": {
+            "trials": bounds.trials,
+            "time": bounds.seconds,
+            "target": bounds.target,
+            "trial_timeout": bounds.trial_seconds,
+        },
         "elapsed": time.monotonic() - bounds.started,
         "best": _best(study),
     }

@@ -6,28 +6,34 @@ import time as clock
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl_tl import plugin_files, prepare, summary
+from automl_tl import join, plugin_files, prepare, summary
+from automl_tl.artifacts import artifacts_absolute, bring
+from automl_tl.asked import Asked
 from automl_tl.best import Best
 from automl_tl.bounds import DEFAULT_TRIALS, make_bounds
 from automl_tl.cache.store import Store
 from automl_tl.errors import StudyError, UsageError
-from automl_tl.guard import alone
+from automl_tl.guard import at_work_on
 from automl_tl.needed import check_files
 from automl_tl.plugins import get_plugins, use_files
+from automl_tl.published import publish_bounds, published_bounds
 from automl_tl.recorded import open_study
 from automl_tl.search import Search
 from automl_tl.stages import as_events, silent
+from automl_tl.storage import sqlite_absolute
 from automl_tl.study import StudyDirectory
 from automl_tl.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import optuna
+
     from automl_tl.deliver_ensemble import EnsembleReport
     from automl_tl.export import ExportReport
     from automl_tl.networks import Networks
     from automl_tl.stages import Stage
-    from automl_tl.study import StudyData
+    from automl_tl.study_data import StudyData
 
     Listener = Callable[[Mapping[str, Any]], None]
 
@@ -59,6 +65,7 @@ class Study:
         metric: str = "accuracy",
         seed: int = 0,
         storage: str | None = None,
+        artifacts: str | None = None,
         log: Sequence[str] = (),
         first: Sequence[Mapping[str, Any]] = (),
         plugins: Sequence[str | Path] = (),
@@ -67,6 +74,8 @@ class Study:
         deadline: float = float("inf"),
     ) -> Study:
         """Open the data, decode it once, split it, and write a new study directory.
+
+        One whose database holds the study already is joined.
 
         Args:
             directory: To create.
@@ -78,41 +87,49 @@ class Study:
                 ``{"low": ..., "high": ...}``.
             metric: ``accuracy``, ``balanced_accuracy``, ``macro_f1`` or ``log_loss``.
             seed: Of the split, the sampler and the training.
-            storage: Optuna storage URL; a journal in the directory by default.
+            storage: Optuna storage URL; a journal in the directory by default. A database that
+                holds a study of this name is joined: everything but the data, which must be the
+                same by content, is then the study's.
+            artifacts: A folder that all machines of the study see, or ``s3://BUCKET/PATH``: the
+                trials' files are put there, so that every machine can export every model.
             log: Names of observers to tell of every epoch and trial: ``tensorboard``, ``mlflow``.
             first: The trials to begin with, instead of ours: each maps ``backbone``, which may be
                 left out where there is one, and parameters to values that are searched.
             plugins: Python files to load as plugins, here and in all processes of the search.
             device: That ``search`` will be given, checked before anything is created.
             listener: Told notes and progress, see ``search``.
-            deadline: ``time.monotonic()`` at which to give up reading images; downloads of weights
-                get half of the time until then.
+            deadline: ``time.monotonic()`` at which to give up reading images; the download of a
+                named data set gets half of the time until then, and weights half of the rest.
 
         Raises:
             AutoMLError: One sentence about what is wrong.
         """
         use_files(plugins)
         tell = listener or _ignore
-        store = Store()
         path = Path(directory).expanduser().absolute()
-        made, study_data, networks = prepare.new_study(
-            path,
-            str(data),
+        asked = Asked(
+            data=str(data),
             backbones=backbones,
             weights=weights or {},
             settings=settings or {},
             metric=metric,
             seed=seed,
-            storage=storage,
+            storage=sqlite_absolute(storage),
+            artifacts=artifacts_absolute(artifacts),
             log=log,
             first=first,
             device=device,
+        )
+        store = Store()
+        made = join.create_or_join(
+            path,
+            asked,
             store=store,
-            tell=lambda text: tell({"event": "warning", "text": text}),
+            tell=lambda text, kind: tell({"event": kind, "text": text}),
             stage=as_events(tell, deadline),
             deadline=deadline,
         )
-        return cls(made, study_data, networks, store)
+        return cls(*made, store)
 
     @classmethod
     def open(cls, directory: str | Path, plugins: Sequence[str | Path] = ()) -> Study:
@@ -147,9 +164,11 @@ class Study:
         trials: int | None = None,
         time: str | float | None = None,
         target: float | None = None,
+        trial_timeout: str | float | None = None,
         workers: int | None = None,
         device: str = "auto",
         engine: str = "local",
+        engine_options: Mapping[str, Any] | None = None,
         log: Sequence[str] = (),
         listener: Listener | None = None,
         started: float | None = None,
@@ -161,9 +180,13 @@ class Study:
             time: Wall time, seconds or ``30m``; it holds, the test figures included. Without any
                 bound, those of the study's last search count again.
             target: Value of the metric that is good enough.
-            workers: Processes; one a GPU by default, else one.
+            trial_timeout: Longest that a trial may take, seconds or ``5m``. It then ends with the
+                model so far, or fails when it has none, and is not tried again; a framework that
+                does not obey within ten seconds is ended.
+            workers: Processes; one a GPU by default, else one. Another engine may choose otherwise.
             device: ``auto``, ``cpu``, ``cuda:0``, ...
-            engine: What starts the workers.
+            engine: What starts the workers: ``local``, ``ray``, ...
+            engine_options: What else it takes: ``{"address": ..., "gpus_per_trial": 0.25}``.
             log: Names of more observers to tell of every epoch and trial from now on.
             listener: Told everything that happens, as dicts with an ``event``: ``study``,
                 ``stage``, ``trial_asked``, ``trial_started``, ``epoch``, ``trial_finished``,
@@ -175,34 +198,46 @@ class Study:
 
         Raises:
             StudyError: When another search is at work, or no trial succeeded.
-            UsageError: When a bound makes no sense, there is no such observer, or a plugin file
-                of the study is not loaded.
+            UsageError: When a bound makes no sense, there is no such observer, engine or option of
+                it, or a plugin file of the study is not loaded.
         """
         tell = listener or _ignore
+        get_plugins().engine(engine, engine_options or {})
         check_files(self._directory.config)
         observers, files = [get_plugins().observer(name) for name in log], plugin_files.listed()
         if observers or files:
-            with alone(self.directory):
+            with at_work_on(self._directory):
                 self._directory.add_observers(observers)
                 self._directory.add_plugins(files)
         done = sum(self.summary()["state"].values())
         if trials is None and time is None and target is None:
-            trials, time, target = self._earlier_bounds(done)
-        bounds = make_bounds(self._directory.config.metric, done, trials, time, target, started)
+            trials, time, target, earlier = self._earlier_bounds(done)
+            trial_timeout = earlier if trial_timeout is None else trial_timeout
+        bounds = make_bounds(
+            self._directory.config.metric, done, trials, time, target, started, trial_timeout
+        )
         if trials is None and time is None and target is None:
             limit = format_duration(bounds.seconds or 0)
             text = f"No bound was given: at most {DEFAULT_TRIALS} more trials and {limit}."
             tell({"event": "note", "text": text})
-        else:
-            self._directory.write_bounds({"trials": trials, "time": time, "target": target})
+        asked = {"trials": trials, "time": time, "target": target, "trial_timeout": trial_timeout}
+        if any(value is not None for value in asked.values()):
+            self._directory.write_bounds(asked)
+            if self._directory.config.storage:
+                publish_bounds(open_study(self._directory), asked)
         if workers is not None and workers < 1:
             raise UsageError(f"workers: expected 1 or more, got {workers}.")
         store = self._cache()
         self._networks = self._networks or prepare.open_networks(
-            self._directory, self._data, device, store, as_events(tell, bounds.deadline)
+            self._directory,
+            self._data,
+            device,
+            store,
+            as_events(tell, bounds.deadline),
+            bounds.deadline,
         )
         search = Search(self._directory, self._data, self._networks, store, bounds, tell)
-        reason = search.run(workers, device, engine)
+        reason = search.run(workers, device, engine, engine_options or {})
         facts = self.summary()
         tell(
             {
@@ -259,7 +294,7 @@ class Study:
         return export_trial(
             self._directory,
             self._data,
-            open_study(self._directory),
+            self._study(),
             self._cache(),
             Path(path).expanduser().absolute(),
             format,
@@ -290,7 +325,7 @@ class Study:
         return export_ensemble(
             self._directory,
             self._data,
-            open_study(self._directory),
+            self._study(),
             self._cache(),
             destination,
             calibrate,
@@ -313,15 +348,22 @@ class Study:
         from automl_tl.report.write import write_report
 
         destination = Path(path).expanduser().absolute() if path else None
-        study = open_study(self._directory)
+        study = self._study()
         return write_report(self._directory, self._data, study, self._cache(), destination)
 
-    def _earlier_bounds(self, done: int) -> tuple[int | None, str | float | None, float | None]:
-        """Return the bounds of the last search, unless they are used up."""
-        asked = self._directory.bounds()
+    def _earlier_bounds(self, done: int) -> tuple[Any, Any, Any, Any]:
+        """Return the bounds of the last search, unless they are used up; a trial's never is."""
+        asked = self._directory.bounds() or published_bounds(open_study(self._directory))
+        longest = asked.get("trial_timeout")
         if asked.get("trials") is not None and done >= asked["trials"]:
-            return None, None, None
-        return asked.get("trials"), asked.get("time"), asked.get("target")
+            return None, None, None, longest
+        return asked.get("trials"), asked.get("time"), asked.get("target"), longest
+
+    def _study(self) -> optuna.Study:
+        """Open the Optuna study, its trials' files brought here."""
+        study = open_study(self._directory)
+        bring(self._directory, study)
+        return study
 
     def _cache(self) -> Store:
         self._store = self._store or Store()

@@ -8,11 +8,13 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from automl_tl import storage
 from automl_tl.errors import AutoMLError, BackendDied, FinishTraining, PruneTraining
 from automl_tl.outcome import Hooks
+from automl_tl.units import format_duration
 
 if TYPE_CHECKING:
     import optuna
@@ -63,21 +65,32 @@ class Attempt:
         trial: Asked for just now.
         space: Draws its parameters.
         images: Number of training images.
+        timeout: Longest that it may take, in seconds; None for as long as it likes.
 
     Attributes:
         facts: What is recorded of it.
         value: The metric on the validation split, once it is known.
         state: What is told.
         again: Whether it ended through no fault of its own.
+        deadline: ``time.monotonic()`` at which it should be over.
 
     Raises:
         UsageError: When the space cannot be drawn from.
     """
 
-    def __init__(self, owner: Owner, trial: optuna.Trial, space: Space, images: int) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        trial: optuna.Trial,
+        space: Space,
+        images: int,
+        timeout: float | None = None,
+    ) -> None:
         self._owner = owner
         self._started = time.monotonic()
         self._images = images
+        self._timeout = timeout or float("inf")
+        self.deadline = self._started + self._timeout
         self._parameters = 0
         self._said = 0.0
         self._costly = False
@@ -92,6 +105,12 @@ class Attempt:
     def hooks(self) -> Hooks:
         """Return what the trial's run calls."""
         return Hooks(self._planned, self._epoch, self._step)
+
+    def check(self, ahead: float = 0.0) -> None:
+        """Raise when its own time, or the search's, is up in ``ahead`` seconds; or on a stop."""
+        if time.monotonic() + ahead > self.deadline:
+            raise FinishTraining("the trial's time is up")
+        self._owner.check(ahead)
 
     def take_over(self, twin: optuna.trial.FrozenTrial) -> None:
         """End with the figures of a finished trial of the same parameters."""
@@ -123,28 +142,35 @@ class Attempt:
     def fail(self, error: Exception, together: int = 1) -> None:
         """End with an error; one that is no ``AutoMLError`` is a bug, which must end no study."""
         self.state = TrialState.FAIL
+        late = time.monotonic() > self.deadline
         if isinstance(error, PruneTraining):
             self.state = TrialState.PRUNED
             self.value = self.facts.get("last_value")
         elif isinstance(error, FinishTraining | BackendDied):
-            self.again = True
+            self.again = not late
         if not isinstance(error, AutoMLError):
             traceback.print_exception(error)
         if self.state == TrialState.FAIL:
             ours = isinstance(error, AutoMLError)
             self.facts["reason"] = str(error) if ours else f"{type(error).__name__}: {error}"
+            if late and isinstance(error, FinishTraining | BackendDied):
+                self.facts["reason"] = self._too_long(error)
         self._lasted(together)
+
+    def lost(self) -> None:
+        """End it as failed by another search, which took us for dead and has it tried again."""
+        self.facts["reason"] = "another search took its worker for dead"
+        self.again = True
+        self._lasted(1)
 
     def tell(self) -> None:
         """Record it in the study and tell the supervisor."""
-        study, facts = self._owner.study, self.facts
-        if self.again:
-            frozen = study.get_trials(deepcopy=False)[self.number]
-            self.again = storage.fail(study, frozen, facts)
-        else:
-            self.trial.set_user_attr(storage.FACTS, facts)
-            value = self.value if self.state == TrialState.COMPLETE else None
-            study.tell(self.trial, value, state=self.state)
+        try:
+            self._record()
+        except UpdateFinishedTrialError:
+            self.state = TrialState.FAIL
+            self.lost()
+        facts = self.facts
         self._owner.say(
             "trial_finished",
             number=self.number,
@@ -159,6 +185,26 @@ class Attempt:
             notes=facts.get("notes", []),
             reuse=facts.get("reuse"),
         )
+
+    def _too_long(self, error: Exception) -> str:
+        obeyed = isinstance(error, FinishTraining)
+        how = (
+            "without finishing an epoch: give it more with --trial-timeout"
+            if obeyed
+            else "and did not stop when it was asked to, so its process was ended"
+        )
+        return f"it took longer than {format_duration(self._timeout)} {how}"
+
+    def _record(self) -> None:
+        study = self._owner.study
+        if self.again:
+            frozen = study.get_trials(deepcopy=False)[self.number]
+            again = storage.fail(study, frozen, self.facts)
+            self.again = again is None or again
+        else:
+            self.trial.set_user_attr(storage.FACTS, self.facts)
+            value = self.value if self.state == TrialState.COMPLETE else None
+            study.tell(self.trial, value, state=self.state)
 
     def _lasted(self, together: int) -> None:
         self.facts["duration_s"] = round((time.monotonic() - self._started) / together, 3)
@@ -204,7 +250,7 @@ class Attempt:
         self._owner.observe_epoch(self.number, report, value)
         if prunable and not last and self._settled(report) and self.trial.should_prune():
             raise PruneTraining("pruned")
-        self._owner.check(0 if last else seconds)
+        self.check(0 if last else seconds)
 
     def _prunable(self, report: EpochReport) -> bool:
         """Whether each epoch is reported: recording one costs more than training a small head.
@@ -226,4 +272,4 @@ class Attempt:
         if now - self._said >= SAID_SECONDS or (done >= total and "prefix" in what):
             self._said = now
             self._owner.say("stage", what=what, done=done, total=total, number=self.number)
-        self._owner.check(0)
+        self.check()

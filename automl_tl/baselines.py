@@ -33,6 +33,7 @@ class Baselines:
         self._study = study
         self._space = space
         self.done = False
+        self._enqueued: set[str] = set()
 
     def enqueue(self) -> None:
         """Enqueue the probes and, once all of them are finished, the best of them to be tuned.
@@ -54,6 +55,9 @@ class Baselines:
         return len(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def _once(self, name: str, baselines: Sequence[dict[str, Any]]) -> None:
+        if name in self._enqueued:
+            return
+        self._enqueued.add(name)
         if self._study.user_attrs.get(name):
             return
         known = [t.system_attrs.get(_FIXED) for t in self._study.get_trials(deepcopy=False)]

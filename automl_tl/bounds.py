@@ -21,12 +21,14 @@ class Bounds:
         seconds: Wall time of this search, counted from ``started``; None for no bound.
         target: Value of the metric that is good enough; None for none.
         started: ``time.monotonic()`` at which the clock began to run.
+        trial_seconds: Wall time of a single trial, from when it is asked for; None for no bound.
     """
 
     trials: int | None
     seconds: float | None
     target: float | None
     started: float
+    trial_seconds: float | None = None
 
     @property
     def deadline(self) -> float:
@@ -41,6 +43,7 @@ def make_bounds(
     seconds: str | float | None,
     target: float | None,
     started: float | None,
+    trial_seconds: str | float | None = None,
 ) -> Bounds:
     """Check what a person asked for; with nothing asked, choose bounds that make sense.
 
@@ -51,6 +54,8 @@ def make_bounds(
         seconds: Wall time as ``parse_duration`` takes it.
         target: Value of the metric that is good enough.
         started: ``time.monotonic()`` from which the time counts; now by default.
+        trial_seconds: Wall time of a single trial, as ``parse_duration`` takes it; no reason to end
+            a search, so it counts beside the chosen bounds too.
 
     Raises:
         UsageError: When one makes no sense.
@@ -62,4 +67,6 @@ def make_bounds(
     limit = None if seconds is None else parse_duration(seconds)
     if trials is None and limit is None and target is None:
         trials, limit = finished + DEFAULT_TRIALS, DEFAULT_SECONDS
-    return Bounds(trials, limit, target, time.monotonic() if started is None else started)
+    longest = None if trial_seconds is None else parse_duration(trial_seconds)
+    begun = time.monotonic() if started is None else started
+    return Bounds(trials, limit, target, begun, longest)

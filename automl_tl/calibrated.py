@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from automl_tl.modelfile import ModelFacts
-    from automl_tl.study import StudyData
+    from automl_tl.study_data import StudyData
     from automl_tl.types import Split
 
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     import optuna
 
-    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.study import StudyDirectory
+    from automl_tl.study_data import StudyData
 
     Application = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
 

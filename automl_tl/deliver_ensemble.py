@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from automl_tl.export import ExportReport
     from automl_tl.modelfile import ModelFacts
     from automl_tl.stages import Stage
-    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.study import StudyDirectory
+    from automl_tl.study_data import StudyData
     from automl_tl.types import Split
 
 SUFFIXES = {"onnx": ".onnx"}

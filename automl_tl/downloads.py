@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import threading
 import time
 import urllib.request
@@ -11,21 +12,22 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.error import HTTPError
 
-from automl_tl.errors import WeightsError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from io import BufferedRandom
     from pathlib import Path
 
     from automl_tl.stages import Stage
 
     Result = TypeVar("Result")
-    Measure = Callable[[], tuple[int, int]]
+    Measure = Callable[[], tuple[str, int, int] | None]
 
 EVERY = 0.25
 """Seconds between two looks at a download."""
-_TIMEOUT = 30.0
+_ATTEMPTS = 3
 _PIECE = 2**16
+_TIMEOUT = 30.0
+"""Seconds without a byte."""
 _GRACE = 1.0
 """Seconds that a download has to clean up once it is given up."""
 
@@ -33,53 +35,75 @@ _GRACE = 1.0
 def from_url(
     url: str, path: Path, checksum: tuple[str, str] | None, stage: Stage, until: float
 ) -> Path:
+    """Download a file as ``fetch`` does, telling how far it is, for as long as there is time.
+
+    Args:
+        url: As for ``fetch``.
+        path: As for ``fetch``.
+        checksum: As for ``fetch``.
+        stage: Told how many bytes are here.
+        until: ``time.monotonic()`` at which it is given up.
+
+    Raises:
+        OSError: As for ``fetch``; ``TimeoutError`` when the time was up.
+    """
+    here = [0, 0]
+
+    def work(over: threading.Event) -> Path:
+        return fetch(url, path, checksum, here, over)
+
+    def measure() -> tuple[str, int, int]:
+        return f"downloading {path.name}", here[0], here[1]
+
+    return in_background(work, measure, stage, until)
+
+
+def fetch(
+    url: str,
+    path: Path,
+    checksum: tuple[str, str] | None = None,
+    here: list[int] | None = None,
+    over: threading.Event | None = None,
+) -> Path:
     """Download a file; what is at ``path`` is always whole and checked.
+
+    A connection that breaks is made again, twice, and goes on where it broke if the server says by
+    a strong ETag that the file is still the same. Otherwise, and after a process that was killed,
+    everything begins anew.
 
     Args:
         url: Where it comes from.
         path: Where it goes; its folder is made.
         checksum: Name in ``hashlib`` and expected hexadecimal digits, of which the first are
             enough; None for a file that was published without.
-        stage: Told how many bytes are here.
-        until: ``time.monotonic()`` at which it is given up.
+        here: Becomes how many bytes are here, and of how many, 0 when nobody knows.
+        over: It is given up once this is set.
 
     Raises:
-        OSError: When it cannot be had, of which ``TimeoutError`` says that the time was up.
-        WeightsError: When it is not what the checksum says, in words that fit into a sentence.
+        OSError: When it cannot be had, or is not what the checksum says.
     """
-    here = [0, 0]
-
-    def work(over: threading.Event) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            digest = _copy(url, aside, checksum[0] if checksum else "sha256", here, over)
-            if checksum and not digest.startswith(checksum[1]):
-                raise WeightsError(
-                    f"expected a file with {checksum[0].upper()} {checksum[1]}, got one with "
-                    f"{digest[: len(checksum[1])]}, which is not kept"
-                )
-            return aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-
-    return in_background(work, lambda: (here[0], here[1]), path.name, stage, until)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with aside.open("w+b") as file:
+            _receive(url, file, [0, 0] if here is None else here, over or threading.Event())
+            if checksum:
+                _check(file, *checksum)
+        return aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def in_background(
-    work: Callable[[threading.Event], Result],
-    measure: Measure,
-    name: str,
-    stage: Stage,
-    until: float,
+    work: Callable[[threading.Event], Result], measure: Measure, stage: Stage, until: float
 ) -> Result:
     """Run a download in a thread, because looking up a name can take longer than anybody waits.
 
     Args:
-        work: Downloads; ends soon after its event is set.
-        measure: Returns how many bytes are here, and of how many, 0 when nobody knows.
-        name: Of the file, for ``stage``.
-        stage: Told how far it is, and 1 of 1 at the end.
+        work: Downloads; should end soon after its event is set.
+        measure: Returns what is being done, how many bytes are here, and of how many, 0 when nobody
+            knows; None while there is nothing to tell.
+        stage: Told that, and 1 of 1 at the end of each.
         until: ``time.monotonic()`` at which it is given up.
 
     Raises:
@@ -95,17 +119,28 @@ def in_background(
         except Exception as error:  # it is raised below, in the thread that waits
             errors.append(error)
 
+    told = ""
+
+    def tell(found: tuple[str, int, int] | None) -> None:
+        nonlocal told
+        what = found[0] if found else ""
+        if told and told != what:
+            stage(told, 1, 1, "bytes")
+        told = what
+        if found:
+            stage(*found, "bytes")
+
     thread = threading.Thread(target=run, daemon=True)
+    tell(measure())
     thread.start()
-    what = f"downloading {name}"
     try:
         while thread.is_alive() and (left := until - time.monotonic()) > 0:
             thread.join(min(EVERY, left))
-            stage(what, *measure(), "bytes")
+            tell(measure())
     finally:
         over.set()
         thread.join(_GRACE)
-        stage(what, 1, 1, "bytes")
+        tell(None)
     if results:
         return results[0]
     if errors and time.monotonic() < until:
@@ -115,8 +150,8 @@ def in_background(
 
 def reason(error: BaseException) -> str:
     """Return why something cannot be had, in one line without a full stop."""
-    named = None if isinstance(error, HTTPError) else getattr(error, "reason", None)
-    text = named or str(error).strip() or type(error).__name__
+    inner = error if isinstance(error, HTTPError) else getattr(error, "reason", error)
+    text = getattr(inner, "strerror", None) or str(inner).strip() or type(error).__name__
     return str(text).splitlines()[0][:300].rstrip(".")
 
 
@@ -129,17 +164,61 @@ def ask(
     return urllib.request.build_opener().open(request, timeout=timeout)
 
 
-def _copy(url: str, aside: Path, algorithm: str, here: list[int], over: threading.Event) -> str:
-    """Write a file, telling in ``here`` how far it is; returns its checksum."""
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with ask(url, "GET", _TIMEOUT) as answer, aside.open("wb") as file:
-        here[1] = int(answer.headers.get("Content-Length") or 0)
-        while piece := answer.read1(_PIECE):
-            if over.is_set():
-                raise TimeoutError("the time is up")
-            file.write(piece)
-            digest.update(piece)
-            here[0] += len(piece)
-    if here[0] < here[1]:
-        raise ConnectionError(f"it ended after {here[0]} of {here[1]} bytes")
-    return digest.hexdigest()
+def _receive(url: str, file: BufferedRandom, here: list[int], over: threading.Event) -> None:
+    """Write a file, over as many connections as it takes, at most three."""
+    validator = ""
+    for attempt in range(_ATTEMPTS):
+        try:
+            if not validator:
+                _empty(file)
+            headers = {}
+            if done := file.tell():
+                headers = {"Range": f"bytes={done}-", "If-Range": validator}
+            with ask(url, "GET", _TIMEOUT, headers) as answer:
+                validator = _strong(answer.headers.get("ETag", ""))
+                _append(answer, file, here, over)
+            return
+        except HTTPError:
+            raise
+        except http.client.HTTPException as error:
+            failure = OSError(f"{type(error).__name__}: {error}")
+        except OSError as error:
+            failure = error
+        if over.is_set() or attempt == _ATTEMPTS - 1 or not file.tell():
+            raise failure
+
+
+def _append(answer: Any, file: BufferedRandom, here: list[int], over: threading.Event) -> None:
+    """Write an answer's body to a file's end, or over all of it when it is the whole file."""
+    if answer.status != http.client.PARTIAL_CONTENT:
+        _empty(file)
+    length = answer.headers.get("Content-Length")
+    here[:] = file.tell(), file.tell() + int(length) if length else 0
+    while piece := answer.read1(_PIECE):
+        if over.is_set():
+            raise TimeoutError("the time is up")
+        file.write(piece)
+        file.flush()  # how large the file is tells how far the download is
+        here[0] = file.tell()
+    if length and here[0] != here[1]:
+        raise ConnectionError(f"the connection broke after {here[0]:,} of {here[1]:,} bytes")
+
+
+def _empty(file: BufferedRandom) -> None:
+    file.seek(0)
+    file.truncate()
+
+
+def _strong(tag: str) -> str:
+    return "" if tag.startswith("W/") else tag
+
+
+def _check(file: BufferedRandom, algorithm: str, expected: str) -> None:
+    file.seek(0)
+    digest = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False))
+    found = digest.hexdigest()[: len(expected)]
+    if found != expected:
+        raise OSError(
+            f"expected a file with {algorithm.upper()} {expected}, got one with {found}, which is "
+            "not kept"
+        )

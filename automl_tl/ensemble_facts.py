@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from automl_tl.ensemble import Ensemble
     from automl_tl.ensemble_trials import Candidate
-    from automl_tl.study import StudyData
+    from automl_tl.study_data import StudyData
 
 
 def ensemble_facts(

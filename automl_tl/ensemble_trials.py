@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from automl_tl.modelfile import ModelFacts
-    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.study import StudyDirectory
+    from automl_tl.study_data import StudyData
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ AutoMLError                 anything below; the command line prints it as one se
 ├── WeightsError            a weights file is missing, unreadable or of another network
 ├── PluginError             a plugin cannot be loaded or breaks its contract
 ├── StudyError              a study directory or its storage cannot be used
+├── EngineError             an engine cannot start workers where they were to run
 ├── CacheError              a stored array cannot be written or read
 ├── ExportError             an exported file does not agree with the trained model
 ├── TrialError              a trial failed for a reason that the next trial may not share
@@ -25,6 +26,7 @@ __all__ = [
     "BackendDied",
     "CacheError",
     "DataError",
+    "EngineError",
     "ExportError",
     "FinishTraining",
     "ImageError",
@@ -64,6 +66,10 @@ class PluginError(AutoMLError):
 
 class StudyError(AutoMLError):
     """A study directory or its storage cannot be used."""
+
+
+class EngineError(AutoMLError):
+    """An engine cannot start workers where they were to run."""
 
 
 class CacheError(AutoMLError):

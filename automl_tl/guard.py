@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -14,7 +14,10 @@ from automl_tl.errors import StudyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from automl_tl.study import StudyDirectory
 
 
 @contextmanager
@@ -37,6 +40,15 @@ def alone(directory: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def at_work_on(study: StudyDirectory) -> AbstractContextManager[None]:
+    """Hold a study's lock while at work on it; one in a database is there for several.
+
+    Raises:
+        StudyError: As ``alone``.
+    """
+    return alone(study.path) if study.config.storage is None else nullcontext()
 
 
 def at_work(directory: Path) -> bool:

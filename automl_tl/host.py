@@ -7,7 +7,8 @@ inside one costs a trial, not the worker.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from automl_tl import errors
@@ -15,7 +16,7 @@ from automl_tl.errors import AutoMLError, BackendDied, TrialError
 from automl_tl.ipc import Child
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -81,6 +82,22 @@ class BackendHost:
         if self._child:
             self._child.close()
             self._child = None
+
+    @contextmanager
+    def killed_after(self, seconds: float) -> Iterator[None]:
+        """Kill the child when what is inside takes longer; a call that waits raises then."""
+        timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()  # a kill that has begun is over before anything else is asked
+
+    def _kill(self) -> None:
+        if self._child:
+            self._child.kill()
 
     def call(self, method: str, *arguments: Any, progress: Progress | None = None) -> Any:
         """Call a method in the child and return its result.

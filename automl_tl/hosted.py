@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl_tl import errors
@@ -73,6 +74,8 @@ class _Service:
             self.channel.send(("raise", _ours(error)))
         except EOFError:
             raise
+        except OSError as error:  # the machine's doing: its own words say all there is to say
+            self.channel.send(("broken", str(error.strerror or error)))
         except Exception as error:  # whatever a framework raises becomes one sentence
             traceback.print_exc()
             lines = str(error).strip().splitlines() or [""]
@@ -107,6 +110,8 @@ def _ours(error: AutoMLError) -> tuple[str, str]:
 def _load(name: str) -> Any:
     from automl_tl.plugins import get_plugins
 
+    with suppress(OSError):  # where the machine runs out of memory, this process is to go first
+        Path("/proc/self/oom_score_adj").write_text("500")
     try:
         return get_plugins().backend(name).load()
     except AutoMLError:

@@ -96,14 +96,14 @@ def download(file: HubFile, stage: Stage, until: float) -> Path:
             )
         )
 
-    def measure() -> tuple[int, int]:
+    def measure() -> tuple[str, int, int]:
         sizes = [0]
         for path in blobs.glob("*.incomplete"):
             with suppress(OSError):
                 sizes.append(path.stat().st_size)
-        return max(sizes), 0
+        return f"downloading {file.repo}/{file.file}", max(sizes), 0
 
-    return in_background(work, measure, f"{file.repo}/{file.file}", stage, until)
+    return in_background(work, measure, stage, until)
 
 
 def _reach(endpoint: str) -> None:

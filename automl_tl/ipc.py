@@ -6,6 +6,8 @@ anonymous pipes; nothing that comes from a file or a network ever goes through t
 
 from __future__ import annotations
 
+import ctypes
+import io
 import os
 import pickle
 import queue
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LENGTH = struct.Struct("<Q")
+_PR_SET_PDEATHSIG = 1
 
 
 class Channel:
@@ -108,7 +111,7 @@ class Child:
         log: Path | None = None,
         command: Sequence[str] = (),
     ) -> None:
-        stderr = log.open("ab") if log else None
+        stderr = _append_to(log) if log else None
         try:
             self.process = subprocess.Popen(
                 [*command, sys.executable, "-P", "-m", module, *arguments],
@@ -142,9 +145,13 @@ class Child:
         try:
             self.process.wait(grace)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(2)
+            self.kill()
+
+    def kill(self) -> None:
+        """Kill the process, and wait a moment until it is gone."""
+        self.process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(2)
 
     def hang_up(self) -> None:
         """Close the pipe to the process, which thereupon ends by itself."""
@@ -153,14 +160,43 @@ class Child:
                 self.process.stdin.close()
 
 
+class _Log(io.FileIO):
+    """Where what is printed goes; what a full disk does not take is lost."""
+
+    @classmethod
+    def of(cls, descriptor: int) -> io.TextIOWrapper:
+        raw = cls(descriptor, "w", closefd=False)
+        return io.TextIOWrapper(
+            io.BufferedWriter(raw), "utf-8", errors="backslashreplace", line_buffering=True
+        )
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def _append_to(log: Path) -> IO[bytes]:
+    """Open a log; nowhere to log to, such as a full disk, is no reason not to work."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("ab")
+    except OSError:
+        return open(os.devnull, "ab")
+
+
 def parent_channel() -> Channel:
     """Return the channel to our parent; call it once, first thing in a child.
 
     Whatever is printed from then on goes to stderr. The process ends at once when its parent does,
     and ignores Ctrl-C and SIGTERM, which reach the whole group and are the parent's to handle.
     """
+    if sys.platform == "linux":  # native code that hangs may keep the thread below from running
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     writer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    sys.stdout, sys.stderr = _Log.of(1), _Log.of(2)
     return Channel(sys.stdin.buffer, writer, on_close=lambda: os._exit(0))

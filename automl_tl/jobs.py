@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from automl_tl.cache.activations import Activations
     from automl_tl.planner import Plan
     from automl_tl.space import TrialSpec
-    from automl_tl.study import StudyData
+    from automl_tl.study_data import StudyData
     from automl_tl.types import Head, NetworkInfo, NetworkSpec, Source
 
 

@@ -16,6 +16,8 @@ from filelock import FileLock
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 
+from automl_tl.errors import StudyError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -68,12 +70,17 @@ class Journal(BaseJournalBackend):
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._file = JournalFileBackend(str(path), lock_obj=JournalLock(path))
         self._waiting: list[dict[str, Any]] = []
         self._unread = False
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write records, parameters at the next occasion."""
+        """Write records, parameters at the next occasion.
+
+        Raises:
+            StudyError: When they cannot be written.
+        """
         self._waiting += logs
         self._unread = all(log["op_code"] == _PARAMETER for log in logs)
         if not self._unread:
@@ -88,9 +95,16 @@ class Journal(BaseJournalBackend):
         return self._file.read_logs(log_number_from)
 
     def _flush(self) -> None:
-        if self._waiting:
-            self._file.append_logs(self._waiting)
-            self._waiting = []
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        try:
+            self._file.append_logs(waiting)
+        except OSError as error:  # what was written of it, whoever writes next cuts off
+            raise StudyError(
+                f"{self._path} cannot be written ({error.strerror or error}): free some space or "
+                "make it writable, and `automl-tl resume` goes on; no finished trial is lost."
+            ) from None
 
 
 def damage(journal: Path) -> str | None:

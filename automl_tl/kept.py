@@ -12,11 +12,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from automl_tl.cache.entry import checksum
 from automl_tl.errors import ExportError
-from automl_tl.files import write_json
+from automl_tl.files import write_json, write_text
 from automl_tl.identify import identify
 from automl_tl.networks import network_spec
 from automl_tl.plugins import get_plugins
+from automl_tl.study import seal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,6 +63,7 @@ def write_model(
     """
     if not isinstance(trained, tuple):
         trained.save(directory.model(number), metadata)
+        _seal(directory.model(number))
         return
     path = directory.head(number)
     aside = path.with_name(f".{path.name}")
@@ -70,6 +73,30 @@ def write_model(
         dict(metadata),
     )
     aside.replace(path)
+    _seal(path)
+
+
+def _seal(path: Path) -> None:
+    """Remember a model file's checksum: nothing else tells that a weight was changed."""
+    write_text(seal(path), f"{checksum(path):08x}\n")
+
+
+def check(path: Path) -> Path:
+    """Return the path of a model file, or of a head's, that is what was written.
+
+    Raises:
+        ExportError: When it is not.
+    """
+    try:
+        known = seal(path).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return path  # an older version wrote none; what another machine wrote was checked already
+    if f"{checksum(path):08x}" != known:
+        raise ExportError(
+            f"{path} is damaged, it is not what was written when the trial ended: put back a copy, "
+            "or export another trial with --trial."
+        )
+    return path
 
 
 def model_file(directory: StudyDirectory, number: int) -> Path | None:
@@ -91,12 +118,12 @@ def whole_model(directory: StudyDirectory, number: int, host: BackendHost, store
         store: The cache, which remembers the weights' hashes.
 
     Raises:
-        ExportError: When the model is not kept, or its head's file is damaged.
+        ExportError: When the model is not kept, or its file is damaged.
         WeightsError: When the backbone's weights have gone.
     """
     model, head = directory.model(number), directory.head(number)
     if model.is_file():
-        return model
+        return check(model)
     facts = identify(head).facts
     config = directory.config
     network = network_spec(
@@ -108,7 +135,9 @@ def whole_model(directory: StudyDirectory, number: int, host: BackendHost, store
     )
     weights = head_weights(head)
     host.assemble(network, facts.head, weights, model, facts.metadata())
-    head.unlink(missing_ok=True)
+    _seal(model)
+    for done in (head, seal(head)):
+        done.unlink(missing_ok=True)
     return model
 
 
@@ -119,7 +148,7 @@ def head_weights(path: Path) -> list[NDArray[np.float32]]:
         ExportError: When it is damaged.
     """
     try:
-        with safe_open(path, "numpy") as file:
+        with safe_open(check(path), "numpy") as file:
             return [file.get_tensor(name) for name in sorted(file.keys())]
     except (OSError, SafetensorError) as error:
         raise ExportError(f"{path}: the file is damaged ({error}).") from None

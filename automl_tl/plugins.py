@@ -87,19 +87,30 @@ class Plugins:
             raise self._missing("backend", name, self.backends)
         return self.backends[name]
 
-    def engine(self, name: str) -> EngineSpec:
-        """Return an engine by name, or raise ``UsageError``."""
+    def engine(self, name: str, options: Mapping[str, Any] | None = None) -> EngineSpec:
+        """Return an engine by name.
+
+        Raises:
+            UsageError: When there is none, or it takes no such options.
+            AutoMLError: When it cannot start workers with these.
+        """
         if name not in self.engines:
-            raise self._missing("engine", name, self.engines)
+            raise self._missing("engine", name, self.engines, _installed_by(name))
+        for option in options or ():
+            if option not in self.engines[name].options:
+                able = [spec.name for spec in self.engines.values() if option in spec.options]
+                raise UsageError(
+                    f"The engine {name} takes no --{option.replace('_', '-')}: "
+                    f"{f'--engine {able[0]} does' if able else 'leave it out'}."
+                )
+        if options is not None and (check := self.engines[name].check):
+            check(options)
         return self.engines[name]
 
     def observer(self, name: str) -> str:
         """Return the name of an observer, or raise ``UsageError`` when there is none."""
         if name not in self.observers:
-            hint = ""
-            if name in importlib.metadata.metadata(BUILTIN).get_all("Provides-Extra", []):
-                hint = f" `pip install '{BUILTIN}[{name}]'` installs it."
-            raise self._missing("observer", name, self.observers, hint)
+            raise self._missing("observer", name, self.observers, _installed_by(name))
         return name
 
     def provider(self, key: str) -> str:
@@ -266,6 +277,12 @@ def _reject_unknown_hooks(module: Any) -> None:
     for name in vars(module):
         if name.startswith("automl_tl_") and name not in known and callable(vars(module)[name]):
             raise PluginError(_unknown("hook", name, known))
+
+
+def _installed_by(name: str) -> str:
+    if name in importlib.metadata.metadata(BUILTIN).get_all("Provides-Extra", []):
+        return f" `pip install '{BUILTIN}[{name}]'` installs it."
+    return ""
 
 
 def _unknown(kind: str, name: str, known: Iterable[str], note: str = "") -> str:

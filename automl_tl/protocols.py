@@ -165,13 +165,20 @@ class Backend(Protocol):
 
 
 class Engine(Protocol):
-    """Starts workers and hands over what they say."""
+    """Starts workers and hands over what they say.
+
+    ``workers`` says how many there are; a search starts them from 0 on. An engine may speak for a
+    worker that it has started: ``{"event": "fatal", "reason": ...}`` ends the search,
+    ``{"event": "warning", "text": ...}`` and ``note`` tell the person something.
+    """
+
+    workers: int
 
     def start(self, index: int) -> None:
         """Start worker ``index``, or start it again."""
 
     def poll(self, timeout: float) -> list[tuple[int, Mapping[str, Any]]]:
-        """Wait up to ``timeout`` seconds for messages; a dead worker says ``{"event": "died"}``."""
+        """Wait up to ``timeout`` seconds for messages; a dead worker says ``died``, and why."""
 
     def send(self, index: int, message: Mapping[str, Any]) -> None:
         """Send a message to a worker; does nothing when it is dead."""

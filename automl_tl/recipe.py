@@ -12,8 +12,8 @@ from automl_tl.types import Head
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from automl_tl.study import StudyData
     from automl_tl.study_config import Config
+    from automl_tl.study_data import StudyData
 
 
 def model_facts(

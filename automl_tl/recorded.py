@@ -21,15 +21,21 @@ if TYPE_CHECKING:
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
-def open_study(directory: StudyDirectory) -> optuna.Study:
+def open_study(
+    directory: StudyDirectory, hurried: Callable[[], bool] | None = None
+) -> optuna.Study:
     """Open the Optuna study of a study directory, the facts of all finished trials checked.
+
+    Args:
+        directory: The study directory.
+        hurried: See ``database.Database``.
 
     Raises:
         StudyError: As ``storage.open_optuna``; or names the first trial with facts of the wrong
             kind, and which.
     """
     config = directory.config
-    study = open_optuna(directory.path, config.storage, config.name, config.seed)
+    study = open_optuna(directory.path, config.storage, config.name, config.seed, hurried)
     for trial in study.get_trials(deepcopy=False, states=_ENDED):
         wrong = _wrong(trial, config.metric)
         if wrong:
@@ -60,6 +66,8 @@ def _missing(trial: FrozenTrial, facts: Mapping[str, Any], metric: str) -> str |
         return "validation"
     if not trial.values or len(trial.values) != 1 or not math.isfinite(trial.values[0]):
         return "value"
+    if not math.isclose(trial.values[0], facts["validation"][metric], rel_tol=1e-6, abs_tol=1e-9):
+        return "value"  # it is recorded twice: one of them was changed
     return None
 
 
@@ -87,6 +95,14 @@ def _spec(value: Any) -> bool:
     return isinstance(value, dict) and _text(value.get("backbone"))
 
 
+def _files(value: Any) -> bool:
+    """Whether it names artifacts; their ids become parts of paths in a store that checks them."""
+    return isinstance(value, dict) and all(
+        isinstance(one, dict) and _text(one.get("id")) and _text(one.get("sha256"))
+        for one in value.values()
+    )
+
+
 def _reuse(value: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("passes"), list):
         return False
@@ -101,6 +117,7 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "spec": _spec,
     "validation": _numbers,
     "reuse": _reuse,
+    "files": _files,
     "notes": _texts,
     **dict.fromkeys(("plan", "device", "precision", "stopped", "reason"), _text),
     **dict.fromkeys(("duration_s", "last_value", "closing_seconds", "head_scale"), _number),

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from automl_tl import storage
 from automl_tl.announce import died, study_event
 from automl_tl.baselines import Baselines
 from automl_tl.devices import gpus_for
+from automl_tl.elsewhere import Elsewhere
 from automl_tl.errors import StudyError
-from automl_tl.guard import Interrupts, alone
+from automl_tl.guard import Interrupts, at_work_on
+from automl_tl.plugin_files import listed
 from automl_tl.plugins import get_plugins
 from automl_tl.prepare import study_space
 from automl_tl.recorded import open_study
+from automl_tl.sharing import Sharing
 from automl_tl.specs import WorkerSettings
 from automl_tl.storage import best_trials
 from automl_tl.tally import Tally
@@ -31,7 +34,9 @@ if TYPE_CHECKING:
     from automl_tl.cache.store import Store
     from automl_tl.networks import Networks
     from automl_tl.protocols import Engine
-    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.sharing import Reaped
+    from automl_tl.study import StudyDirectory
+    from automl_tl.study_data import StudyData
 
     Listener = Callable[[Mapping[str, Any]], None]
 
@@ -79,57 +84,79 @@ class Search:
         self._idle: set[int] = set()
         self._deaths: Counter[int] = Counter()
         self._tally = Tally(study.config.metric)
+        self._identity = uuid.uuid4().hex
         self._baselines: Baselines
+        self._sharing: Sharing
 
-    def run(self, workers: int | None, device: str, engine: str) -> str:
+    def run(self, workers: int | None, device: str, engine: str, options: Mapping[str, Any]) -> str:
         """Search until a bound is reached; returns why it ended.
 
         Raises:
             StudyError: When another search is at work, or nothing can succeed.
+            UsageError: When there is no such engine, or it takes no such options.
         """
-        spec = get_plugins().engine(engine)
-        with alone(self._directory.path), self._interrupts:
+        spec = get_plugins().engine(engine, options)
+        with at_work_on(self._directory), self._interrupts:
             optuna_study = self._open()
             finished = self._tally.finished
             self._tell(
                 study_event(self._directory, self._data, self._bounds, optuna_study, finished)
             )
-            gpus = self._gpus(workers, device)
+            gpus = (None,) * (workers or 1) if spec.remote else self._gpus(workers, device)
             threads = max(1, (os.cpu_count() or 1) // len(gpus))
 
-            def setup(index: int) -> Setup:
-                return Setup(
+            def setup(index: int) -> Setup | Elsewhere:
+                here = Setup(
                     self._directory.path,
                     self._networks,
                     index,
                     device,
-                    gpus[index],
+                    None if spec.remote else gpus[index],
                     threads,
                     self._store.root,
                     self._store.max_bytes,
+                    self._identity,
+                    self._bounds.trial_seconds,
                 )
+                return Elsewhere(here, listed()) if spec.remote else here
 
             devices = (device,) * len(gpus)
-            settings = WorkerSettings(self._directory.path, devices, threads, setup)
+            settings = WorkerSettings(
+                self._directory.path, devices, threads, setup, workers, dict(options)
+            )
             crew = spec.create(settings)
             try:
-                self._loop(crew, len(gpus), optuna_study)
+                self._loop(crew, optuna_study)
                 self._finish(crew, optuna_study)
             finally:
                 hurry = self._interrupts.count > 1 or time.monotonic() > self._bounds.deadline
                 crew.close(0.5 if hurry else GRACE_SECONDS)
-                storage.reap(optuna_study, "the search was stopped", exclusive=True)
+                self._sharing.end()
             self._check_result(optuna_study)
         return self._reason or "finished"
 
     def _open(self) -> optuna.Study:
-        study = open_study(self._directory)
+        study = open_study(self._directory, self._hurried)
         self._baselines = Baselines(study, study_space(self._directory.config))
         self._baselines.enqueue()
-        for number, again in storage.reap(study, "its process died", exclusive=True):
-            self._warn(died(number, "its process died", again))
+        shared = self._directory.config.storage is not None
+        self._sharing = Sharing(study, self._identity, shared=shared)
+        self._report(self._sharing.begin())
         self._tally.read(study)
         return study
+
+    def _hurried(self) -> bool:
+        """Whether there is no time to wait for a database."""
+        return self._interrupts.count > 0 or time.monotonic() > self._bounds.deadline
+
+    def _look(self, study: optuna.Study) -> None:
+        """Take note of what other searches of this study did."""
+        self._report(self._sharing.look())
+        self._tally.read(study)
+
+    def _report(self, reaped: Reaped) -> None:
+        for number, reason, again in reaped:
+            self._warn(died(number, reason, again))
 
     def _gpus(self, workers: int | None, device: str) -> tuple[str | None, ...]:
         """Return a GPU for every worker, or None for what ``device`` says."""
@@ -138,21 +165,23 @@ class Search:
         backends = {key.partition("/")[0] for key in self._directory.config.backbones}
         return gpus_for(workers, backends, self._directory.log(0), self._warn)
 
-    def _loop(self, crew: Engine, workers: int, study: optuna.Study) -> None:
-        for index in range(workers):
+    def _loop(self, crew: Engine, study: optuna.Study) -> None:
+        for index in range(crew.workers):
             if self._may_start():
                 crew.start(index)
-        running = set(range(workers)) if self._may_start() else set()
+        running = set(range(crew.workers)) if self._may_start() else set()
         while running:
             for index, message in crew.poll(0.2):
                 self._hear(crew, index, dict(message), study, running)
             self._watch_clock(crew)
+            if self._sharing.due:
+                self._look(study)
             if self._reason is None:
                 for index in sorted(self._idle):
                     if self._may_start():
                         self._grant(crew, index)
-            if self._reason and not self._granted and running == self._idle:
-                return
+            if self._reason and not self._granted and self._idle:
+                return  # without those that still start, or wait for a place
             if self._reason and self._overdue():
                 return
             if self._interrupts.count > 1:
@@ -170,10 +199,15 @@ class Search:
         if event == "idle":
             self._granted.pop(index, None)
             self._idle.add(index)
+            if self._sharing.shared:
+                self._look(study)
         elif event == "trial_finished":
             self._deaths[index] = 0
             self._granted[index] = max(0, self._granted.get(index, 0) - 1)
-            self._tell({"worker": index, **self._tally.add(message)})
+            told = self._tally.add(message)
+            if self._sharing.shared:  # the others' trials count too
+                self._tally.read(study)
+            self._tell({"worker": index, **told, "finished": self._tally.finished})
             if vain := self._tally.in_vain():
                 self._stop(vain)
             self._baselines.enqueue()
@@ -195,10 +229,10 @@ class Search:
         self, crew: Engine, index: int, reason: str, study: optuna.Study, running: set[int]
     ) -> None:
         self._tell({"event": "worker_died", "worker": index, "reason": reason})
-        for number, again in storage.reap(study, f"its process died ({reason})", exclusive=False):
+        for number, why, again in self._sharing.worker_died(index, reason):
             self._warn(died(number, reason, again))
             if not again:
-                self._tally.failures.append(f"its process died ({reason})")
+                self._tally.failures.append(why)
         self._tally.read(study)
         self._deaths[index] += 1
         if self._reason or self._deaths[index] >= MAX_DEATHS:
@@ -215,14 +249,19 @@ class Search:
         """Let a worker run trials: one, unless it finds frozen ones to train together."""
         most, left = TOGETHER, None
         if self._bounds.trials is not None:
-            left = self._bounds.trials - self._tally.finished - sum(self._granted.values())
+            left = self._bounds.trials - self._tally.finished - self._begun()
             most = min(most, left)
         if not self._baselines.done:  # what is drawn now must not come before what they will add
             most = min(most, max(1, self._baselines.waiting))
         self._idle.discard(index)
         self._granted[index] = most
         seconds = self._bounds.deadline - time.monotonic() - self._reserve()
-        crew.send(index, {"do": "trials", "seconds": seconds, "most": most, "left": left})
+        order = {"seconds": seconds, "most": most, "left": left, "bound": self._bounds.trials}
+        crew.send(index, {"do": "trials", **order})
+
+    def _begun(self) -> int:
+        """How many trials run or are granted, here and elsewhere."""
+        return sum(self._granted.values()) + self._sharing.elsewhere
 
     def _may_start(self) -> bool:
         """Whether another trial may begin; if not, and nothing runs, the search is over."""
@@ -232,8 +271,8 @@ class Search:
         if self._reason:
             return False
         limit = self._bounds.trials
-        if limit is not None and self._tally.finished + sum(self._granted.values()) >= limit:
-            if not self._granted:
+        if limit is not None and self._tally.finished + self._begun() >= limit:
+            if not self._begun():
                 self._stop(f"{plural(limit, 'trial')} {are(limit)} finished")
             return False
         if time.monotonic() + self._reserve() >= self._bounds.deadline:

@@ -215,15 +215,19 @@ class WorkerSettings:
 
     Attributes:
         directory: The study directory.
-        devices: One a worker.
-        threads: CPU threads a worker.
+        devices: One a worker, as far as this machine's devices go.
+        threads: CPU threads a worker, likewise.
         setup: Returns the first message for a worker, by its index; to be sent as it is.
+        workers: How many workers a person asked for; None leaves it to the engine.
+        options: Values of those of ``EngineSpec.options`` that were given.
     """
 
     directory: Path
     devices: tuple[str, ...]
     threads: int
     setup: Callable[[int], Any]
+    workers: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +237,19 @@ class EngineSpec:
     Attributes:
         name: What ``--engine`` calls it.
         create: Makes the engine for one search.
+        options: Names of what else it takes, in ``WorkerSettings.options``: ``address`` and
+            ``gpus_per_trial``, which the command line has, or any other from Python.
+        check: Told the options before any image is read; raises ``AutoMLError`` for what cannot
+            be right, or when there is nothing to start workers on.
+        remote: Its workers may run on other machines: each prepares the images there, in that
+            machine's cache, and takes its CPU threads from ``OMP_NUM_THREADS``, or all.
     """
 
     name: str
     create: Callable[[WorkerSettings], Engine]
+    options: tuple[str, ...] = ()
+    check: Callable[[Mapping[str, Any]], object] | None = None
+    remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """Optuna's storage of a study, and what makes it survive a ``kill -9``.
 
 By default that is Optuna's journal file in the study directory: of Optuna's local storages the one
-with the smallest cost a trial (``docs/decisions.md``).
+with the smallest cost a trial (``docs/decisions.md``). In a database several searches share a
+study.
 """
 
 from __future__ import annotations
 
 import os
-import socket
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -17,27 +18,36 @@ from optuna.trial import TrialState
 from automl_tl.errors import StudyError
 from automl_tl.indexed import IndexedStorage
 from automl_tl.journal import Journal, damage
+from automl_tl.owner import OWNER
 from automl_tl.sampler import SeededSampler
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from optuna.trial import FrozenTrial
 
+    from automl_tl.database import Database
+
 JOURNAL = "journal.log"
-OWNER = "owner"
 RETRY_OF = "retry_of"
 FACTS = "facts"
 """The user attribute that holds what is recorded of a trial."""
 
 
-def open_storage(directory: Path, url: str | None) -> optuna.storages.BaseStorage:
+class Overtaken(StudyError):
+    """Another machine has created the same study a moment ago."""
+
+
+def open_storage(
+    directory: Path, url: str | None, hurried: Callable[[], bool] | None = None
+) -> optuna.storages.BaseStorage:
     """Open a study's storage.
 
     Args:
         directory: The study directory.
         url: A database URL as Optuna takes it; None for the journal in the directory.
+        hurried: See ``database.Database``.
 
     Raises:
         StudyError: When it cannot be opened.
@@ -46,39 +56,54 @@ def open_storage(directory: Path, url: str | None) -> optuna.storages.BaseStorag
     try:
         if url is None:
             return IndexedStorage(Journal(directory / JOURNAL))
-        return optuna.storages.RDBStorage(url)
+        from automl_tl.database import Database
+
+        return Database(url, hurried)
     except Exception as error:  # SQLAlchemy's drivers raise whatever they like
         if url is None:
             journal = directory / JOURNAL
             reason = f"The storage {journal} cannot be opened: {_first_line(error)}"
             raise StudyError(damage(journal) or reason) from None
-        where = url.split("@")[-1]
+        if isinstance(error, ModuleNotFoundError):
+            raise StudyError(_driver(url, str(error.name))) from None
+        where = place(url)
         raise StudyError(f"The storage {where} cannot be opened: {_first_line(error)}") from None
 
 
-def create_optuna(directory: Path, url: str | None, name: str, direction: str) -> None:
+def create_optuna(
+    directory: Path, url: str | None, name: str, direction: str, *, again: bool = True
+) -> optuna.Study:
     """Create the Optuna study of a new study; ``direction`` is ``minimize`` or ``maximize``.
 
-    A creation that was killed half-way is simply done again.
+    A creation that was killed half-way is simply done again, where ``again`` allows it.
 
     Raises:
+        Overtaken: When the study is there and ``again`` is false.
         StudyError: When the storage cannot be used.
     """
     storage = open_storage(directory, url)
     try:
-        optuna.create_study(
+        return optuna.create_study(
             storage=storage,
             study_name=name,
             direction=StudyDirection[direction.upper()],
-            load_if_exists=True,
+            load_if_exists=again,
         )
+    except optuna.exceptions.DuplicatedStudyError:
+        raise Overtaken(f"Another machine has just created the study {name!r}.") from None
     except Exception as error:  # see open_storage
         raise StudyError(
             f"The study {name!r} cannot be written to its storage: {_first_line(error)}"
         ) from None
 
 
-def open_optuna(directory: Path, url: str | None, name: str, seed: int) -> optuna.Study:
+def open_optuna(
+    directory: Path,
+    url: str | None,
+    name: str,
+    seed: int,
+    hurried: Callable[[], bool] | None = None,
+) -> optuna.Study:
     """Open the Optuna study, with our sampler and pruner; writes nothing.
 
     The pruner is Optuna's percentile rule: after five finished trials, a trial stops when its best
@@ -91,7 +116,7 @@ def open_optuna(directory: Path, url: str | None, name: str, seed: int) -> optun
     """
     if url is None and not (directory / JOURNAL).exists():
         raise StudyError(f"The study {name!r} has lost its {JOURNAL} in {directory}: put it back.")
-    storage = open_storage(directory, url)
+    storage = open_storage(directory, url, hurried)
     try:
         return optuna.load_study(
             storage=storage,
@@ -110,45 +135,34 @@ def open_optuna(directory: Path, url: str | None, name: str, seed: int) -> optun
         ) from None
 
 
-def check_new(directory: Path, url: str, name: str) -> None:
-    """Check that a storage can be opened and holds no study of this name yet.
+def find_optuna(directory: Path, url: str, name: str) -> optuna.Study | None:
+    """Return the study of this name in a database, None when it holds none.
 
     Raises:
-        StudyError: Otherwise.
+        StudyError: When the database cannot be used.
     """
     storage = open_storage(directory, url)
-    if name in optuna.get_all_study_names(storage):
-        raise StudyError(
-            f"The storage holds a study {name!r} already: choose another name with --study."
-        )
-
-
-def owner() -> dict[str, Any]:
-    """Say who runs a trial: host, process id and the process's start time."""
-    import psutil
-
-    process = psutil.Process()
-    return {
-        "host": socket.gethostname(),
-        "pid": process.pid,
-        "started": round(process.create_time(), 2),
-    }
-
-
-def alive(who: dict[str, Any]) -> bool:
-    """Whether an owner still runs. One on another host counts as running."""
-    import psutil
-
-    if who.get("host") != socket.gethostname():
-        return True
     try:
-        started = float(psutil.Process(int(who["pid"])).create_time())
-    except (psutil.Error, KeyError, ValueError):
-        return False
-    return abs(started - float(who.get("started", 0))) < 1
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return None
 
 
-def reap(study: optuna.Study, reason: str, *, exclusive: bool) -> list[tuple[int, bool]]:
+def ask(study: optuna.Study) -> optuna.Trial:
+    """Ask for a trial; whoever does must show that it is alive, see ``heart``."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
+        return study.ask()
+
+
+def place(url: str) -> str:
+    """Return a storage URL without the user and the password."""
+    return url.rsplit("@", maxsplit=1)[-1]
+
+
+def reap(
+    study: optuna.Study, reason: str, dead: Callable[[Mapping[str, Any] | None], bool]
+) -> list[tuple[int, bool]]:
     """Fail the trials whose owner is dead; each is enqueued again once.
 
     Optuna does not do this for ask-and-tell: such trials would stay RUNNING for ever and, with
@@ -157,39 +171,65 @@ def reap(study: optuna.Study, reason: str, *, exclusive: bool) -> list[tuple[int
     Args:
         study: The Optuna study.
         reason: What to record of them.
-        exclusive: Nobody else can be running a trial, so all are dead, whatever they are signed
-            with: the host may have another name since, or the kill came before the signature.
+        dead: Whether an owner is; None stands for one that had not signed yet.
 
     Returns:
         Their numbers, and whether each will be tried again.
     """
-    reaped = []
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        who = trial.user_attrs.get(OWNER)
-        if not exclusive and (who is None or alive(who)):
-            continue
-        facts = {**trial.user_attrs.get(FACTS, {}), "reason": reason}
-        reaped.append((trial.number, fail(study, trial, facts)))
-    return reaped
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    gone = [trial for trial in running if dead(trial.user_attrs.get(OWNER))]
+    facts = [{**trial.user_attrs.get(FACTS, {}), "reason": reason} for trial in gone]
+    ended = [fail(study, trial, fact) for trial, fact in zip(gone, facts, strict=True)]
+    return [(t.number, again) for t, again in zip(gone, ended, strict=True) if again is not None]
 
 
-def fail(study: optuna.Study, trial: FrozenTrial, facts: dict[str, Any]) -> bool:
+def fail(study: optuna.Study, trial: FrozenTrial, facts: dict[str, Any]) -> bool | None:
     """Fail a trial that ended through no fault of its own, and enqueue it again, once.
 
-    The order survives a kill: what is enqueued already is not enqueued a second time.
+    Of several that try, one succeeds. A kill between failing and enqueueing is made up for by
+    ``enqueue_lost``.
 
     Returns:
-        Whether it will be tried again.
+        Whether it will be tried again; None when it is finished already.
     """
     again = RETRY_OF not in trial.user_attrs
-    retried = {t.user_attrs.get(RETRY_OF) for t in study.get_trials(deepcopy=False)}
-    if again and trial.number not in retried:
-        params = trial.params or trial.system_attrs.get("fixed_params", {})
-        study.enqueue_trial(params, user_attrs={RETRY_OF: trial.number})
-    facts = {**facts, "retried": again}
-    optuna.trial.Trial(study, trial._trial_id).set_user_attr(FACTS, facts)
-    study.tell(trial.number, state=TrialState.FAIL)
+    try:
+        optuna.trial.Trial(study, trial._trial_id).set_user_attr(FACTS, {**facts, "retried": again})
+        study.tell(trial.number, state=TrialState.FAIL)
+    except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+        return None
+    if again:
+        _enqueue_again(study, trial)
     return again
+
+
+def enqueue_lost(study: optuna.Study) -> None:
+    """Enqueue the trials that were failed to be tried again and, because of a kill, never were."""
+    trials = study.get_trials(deepcopy=False)
+    retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    for trial in trials:
+        lost = trial.state == TrialState.FAIL and trial.user_attrs.get(FACTS, {}).get("retried")
+        if lost and trial.number not in retried:
+            _enqueue_again(study, trial)
+
+
+def database(study: optuna.Study) -> Database | None:
+    """Return the database that holds a study, None when it is in a journal."""
+    from automl_tl.database import Database
+
+    inside = getattr(study._storage, "_backend", None)  # Optuna wraps it in a cache
+    return inside if isinstance(inside, Database) else None
+
+
+def stale(study: optuna.Study) -> list[int]:
+    """Return the ids of trials whose workers were silent for too long; of a journal, none."""
+    found = database(study)
+    return found.stale(study._study_id) if found else []
+
+
+def _enqueue_again(study: optuna.Study, trial: FrozenTrial) -> None:
+    params = trial.params or trial.system_attrs.get("fixed_params", {})
+    study.enqueue_trial(params, user_attrs={RETRY_OF: trial.number})
 
 
 def best_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -197,6 +237,12 @@ def best_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return sorted(trials, key=lambda trial: (sign * float(trial.values[0]), trial.number))
+
+
+def given_up(trial: FrozenTrial) -> bool:
+    """Whether a trial died and was enqueued again, so that it does not count."""
+    facts = trial.user_attrs.get(FACTS, {})
+    return trial.state == TrialState.FAIL and bool(facts.get("retried"))
 
 
 def tried(complete: Sequence[FrozenTrial]) -> int:
@@ -215,3 +261,10 @@ def sqlite_absolute(url: str | None) -> str | None:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def _driver(url: str, module: str) -> str:
+    """Say that a database's driver is missing, and how to get it."""
+    extra = {"psycopg": "postgresql", "pymysql": "mysql"}.get(module)
+    cure = f'pip install "automl-tl[{extra}]"' if extra else f"pip install {module}"
+    return f"The storage {place(url)} needs the Python package {module}: {cure}."

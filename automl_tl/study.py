@@ -17,15 +17,11 @@ studies/NAME/
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shlex
 import tempfile
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import PurePath
-from sys import intern
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,66 +30,24 @@ from automl_tl.errors import StudyError
 from automl_tl.files import read_json, write_json, write_text
 from automl_tl.metrics import DIRECTIONS
 from automl_tl.study_config import read_config, write_config
+from automl_tl.study_data import as_csv, as_facts, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from automl_tl.study_config import Config
-    from automl_tl.types import Split
+    from automl_tl.study_data import StudyData
 
 CONFIG = "study.toml"
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+DATA = "data.json"
+SPLIT = "split.csv"
 KEEP_MODELS = 3
 """Model files that are kept: those of the best trials."""
-_COLUMNS = ("name", "class", "split", "sha256")
-_REPEATED = ("class", "split")
 
 
-@dataclass(frozen=True)
-class StudyData:
-    """The data of a study.
-
-    Attributes:
-        classes: Class names, in the order of the labels.
-        names: Every image by name, in the order of the pixel arrays.
-        labels: int64, one an image.
-        splits: One an image; None for broken images and those left out.
-        hashes: SHA-256 of every file.
-        dataset_hash: Identity of all images together.
-        facts: Everything else to show: broken images, notes, sizes.
-    """
-
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    labels: NDArray[np.int64]
-    splits: tuple[Split | None, ...]
-    hashes: tuple[str, ...]
-    dataset_hash: str
-    facts: Mapping[str, Any]
-
-    def rows(self, split: Split) -> NDArray[np.int64]:
-        """Return the indices of a split's images, ascending; not to be written to."""
-        return self._rows[split]
-
-    @cached_property
-    def _rows(self) -> dict[Split, NDArray[np.int64]]:
-        return {
-            split: np.array([i for i, s in enumerate(self.splits) if s == split], dtype=np.int64)
-            for split in SPLITS
-        }
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return the number of images, a class and split."""
-        table: dict[str, dict[str, int]] = {
-            name: {split: 0 for split in SPLITS} for name in self.classes
-        }
-        for label, split in zip(self.labels, self.splits, strict=True):
-            if split:
-                table[self.classes[label]][split] += 1
-        return table
+class StudyExists(StudyError):
+    """There is a study where a new one was to be."""
 
 
 class StudyDirectory:
@@ -126,20 +80,8 @@ class StudyDirectory:
             path.mkdir(parents=True, exist_ok=True)
             for folder in ("trials", "logs"):
                 (path / folder).mkdir(exist_ok=True)
-            table = io.StringIO()
-            writer = csv.writer(table, lineterminator="\n")
-            writer.writerow(_COLUMNS)
-            for name, label, split, digest in zip(
-                data.names, data.labels, data.splits, data.hashes, strict=True
-            ):
-                writer.writerow((name, data.classes[label], split or "", digest))
-            write_text(path / "split.csv", table.getvalue())
-            facts = {
-                "classes": list(data.classes),
-                "dataset_hash": data.dataset_hash,
-                **data.facts,
-            }
-            write_json(path / "data.json", facts)
+            write_text(path / SPLIT, as_csv(data))
+            write_json(path / DATA, as_facts(data))
             write_config(path / CONFIG, config)
         except OSError as error:
             raise StudyError(
@@ -204,24 +146,8 @@ class StudyDirectory:
             StudyError: When the files are damaged.
         """
         try:
-            facts = read_json(self.path / "data.json")
-            classes = tuple(str(name) for name in facts.pop("classes"))
-            index = {name: label for label, name in enumerate(classes)}
-            columns: tuple[list[str], ...] = ([], [], [], [])
-            with (self.path / "split.csv").open(encoding="utf-8", newline="") as file:
-                for row in csv.DictReader(file):  # a million rows, held once
-                    for column, key in zip(columns, _COLUMNS, strict=True):
-                        column.append(intern(row[key]) if key in _REPEATED else row[key])
-            names, labels, splits, hashes = columns
-            return StudyData(
-                classes=classes,
-                names=tuple(names),
-                labels=np.array([index[label] for label in labels], dtype=np.int64),
-                splits=tuple(map(_split, splits)),
-                hashes=tuple(hashes),
-                dataset_hash=str(facts.pop("dataset_hash")),
-                facts=facts,
-            )
+            facts = read_json(self.path / DATA)
+            return parse(facts, (self.path / SPLIT).read_bytes().decode())
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise StudyError(f"The data of the study {self.path} is damaged: {error}.") from None
 
@@ -242,7 +168,7 @@ class StudyDirectory:
         return self.path / "logs" / f"worker-{worker}.log"
 
     def keep_models(self, numbers: Sequence[int]) -> None:
-        """Delete the model files of finished trials other than these.
+        """Delete the model files of trials other than these, and what they left half-written.
 
         The folder is listed once; from then on each worker clears away what it wrote.
         """
@@ -252,9 +178,14 @@ class StudyDirectory:
                 for name in ("model", "head")
                 for path in self.path.glob(f"trials/*/{name}.safetensors")
             }
+            ours = {self.trial(number) for number in numbers}
+            for aside in self.path.glob("trials/*/.*"):  # left by whom a kill ended in writing it
+                if aside.parent not in ours:
+                    aside.unlink(missing_ok=True)
         keep = {path for n in numbers for path in (self.model(n), self.head(n))}
         for path in self._models - keep:
             path.unlink(missing_ok=True)
+            seal(path).unlink(missing_ok=True)
         self._models = keep
 
     def result(self) -> dict[str, Any] | None:
@@ -269,7 +200,7 @@ class StudyDirectory:
         return result if _is_result(result, self.config.metric) else None
 
     def bounds(self) -> dict[str, Any]:
-        """Return the bounds of the last search: ``trials``, ``time``, ``target``; or nothing."""
+        """Return the bounds of the last search, by the names of ``Study.search``; or nothing."""
         try:
             asked = read_json(self.path / "bounds.json")
         except (OSError, ValueError):
@@ -294,16 +225,22 @@ class StudyDirectory:
         write_json(self.path / "result.json", result)
 
 
+def seal(model: Path) -> Path:
+    """Return the path of a model file's checksum, whether it exists or not."""
+    return model.with_suffix(".crc32")
+
+
 def check_free(path: Path) -> None:
     """Check that a new study can be created at a path, before any costly work.
 
     Raises:
-        StudyError: When something is there, or it cannot be written.
+        StudyExists: When a study is there.
+        StudyError: When something else is there, or it cannot be written.
     """
     if path.is_file():
         raise StudyError(f"Expected a directory for the study, got the file {path}.")
     if (path / CONFIG).exists():
-        raise StudyError(
+        raise StudyExists(
             f"There is a study in {path} already: continue it with `automl-tl resume "
             f"{reference(path)}`, or choose another name with --study."
         )
@@ -337,11 +274,3 @@ def _is_result(result: Any, metric: str) -> bool:
     if not isinstance(interval, list) or len(interval) != 2:
         return False
     return all(isinstance(n, int | float) and np.isfinite(n) for n in (*numbers, *interval))
-
-
-def _split(text: str) -> Split | None:
-    if text in {"train", "validation", "test"}:
-        return text  # type: ignore[return-value]
-    if text:
-        raise ValueError(f"unknown split {text!r}")
-    return None

@@ -32,6 +32,8 @@ class Config:
         log: Names of the observers to tell.
         first: The trials to begin with, each a table of parameters.
         plugins: Plugin files that were loaded, absolute; named to people, never loaded from here.
+        artifacts: Where the trials' files lie for other machines: a folder or ``s3://BUCKET/PATH``;
+            None: in the directory only.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Config:
     log: tuple[str, ...] = ()
     first: tuple[Mapping[str, Any], ...] = ()
     plugins: tuple[str, ...] = ()
+    artifacts: str | None = None
 
 
 def read_config(path: Path) -> Config:
@@ -54,10 +57,23 @@ def read_config(path: Path) -> Config:
         StudyError: When it is damaged, or of another version.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} is damaged: {error}.") from None
+    return parse_config(text, str(path))
+
+
+def parse_config(text: str, where: str) -> Config:
+    """Read what ``config_text`` wrote; ``where`` names it to people.
+
+    Raises:
+        StudyError: When it is damaged, or of another version.
+    """
+    try:
+        document = tomllib.loads(text)
         if document["format"] != FORMAT:
             raise StudyError(
-                f"{path} has format {document['format']}, expected {FORMAT}: it was written by "
+                f"{where} has format {document['format']}, expected {FORMAT}: it was written by "
                 "another version of automl-tl."
             )
         return Config(
@@ -72,9 +88,10 @@ def read_config(path: Path) -> Config:
             log=tuple(document.get("log", ())),
             first=tuple(dict(one) for one in document.get("first", ())),
             plugins=tuple(map(str, document.get("plugins", {"files": ()})["files"])),
+            artifacts=document.get("artifacts"),
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise StudyError(f"{path} is damaged: {error}.") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise StudyError(f"{where} is damaged: {error}.") from None
 
 
 def write_config(path: Path, config: Config) -> None:
@@ -83,6 +100,11 @@ def write_config(path: Path, config: Config) -> None:
     Raises:
         OSError: When it cannot be written.
     """
+    write_text(path, config_text(config))
+
+
+def config_text(config: Config) -> str:
+    """Return a study's configuration as TOML."""
     import tomli_w
 
     document = {
@@ -93,10 +115,11 @@ def write_config(path: Path, config: Config) -> None:
         "metric": config.metric,
         "seed": config.seed,
         **({"storage": config.storage} if config.storage else {}),
+        **({"artifacts": config.artifacts} if config.artifacts else {}),
         **({"log": list(config.log)} if config.log else {}),
         **({"plugins": {"files": list(config.plugins)}} if config.plugins else {}),
         "weights": dict(config.weights),
         "set": dict(config.settings),
         **({"first": [dict(one) for one in config.first]} if config.first else {}),
     }
-    write_text(path, tomli_w.dumps(document))
+    return tomli_w.dumps(document)

@@ -15,7 +15,8 @@ from automl_tl.storage import best_trials
 if TYPE_CHECKING:
     import optuna
 
-    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.study import StudyDirectory
+    from automl_tl.study_data import StudyData
 
 _STATES = {
     TrialState.COMPLETE: "complete",

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from optuna.trial import TrialState
-
 from automl_tl import metrics, storage
 
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ class Tally:
     def read(self, study: optuna.Study) -> None:
         """Count anew what lies in the storage."""
         trials = study.get_trials(deepcopy=False)
-        self.finished = sum(t.state.is_finished() and not _retried(t) for t in trials)
+        self.finished = sum(t.state.is_finished() and not storage.given_up(t) for t in trials)
         for trial in trials:
             self.expect(trial.user_attrs.get(storage.FACTS, {}).get("closing_seconds", 0.0))
         if best := storage.best_trials(study):
@@ -98,9 +96,3 @@ class Tally:
 
     def _goodness(self, value: float) -> float:
         return metrics.goodness(value, self._metric)
-
-
-def _retried(trial: optuna.trial.FrozenTrial) -> bool:
-    """Whether a trial died and was enqueued again, so that it does not count."""
-    facts = trial.user_attrs.get(storage.FACTS, {})
-    return trial.state == TrialState.FAIL and bool(facts.get("retried"))

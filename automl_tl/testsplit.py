@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from automl_tl.host import BackendHost
     from automl_tl.networks import Networks
-    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.study import StudyDirectory
+    from automl_tl.study_data import StudyData
     from automl_tl.types import Split
 
 CHUNK = 512

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from automl_tl.planner import Plan, Tap
     from automl_tl.protocols import Trainer
     from automl_tl.space import TrialSpec
-    from automl_tl.study import StudyData
+    from automl_tl.study_data import StudyData
     from automl_tl.types import NetworkInfo, NetworkSpec, Split, TrainFacts, TrainJob
 
 

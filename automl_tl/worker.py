@@ -11,26 +11,28 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import TrialState
 
-from automl_tl import kept, metrics, storage
+from automl_tl import storage
 from automl_tl.attempt import STATES, Attempt
 from automl_tl.cache.store import Store
-from automl_tl.errors import AutoMLError, FinishTraining, UsageError
+from automl_tl.closing import Closing
+from automl_tl.elsewhere import Elsewhere
+from automl_tl.errors import AutoMLError, FinishTraining, StudyError, UsageError
+from automl_tl.heart import Heart
 from automl_tl.host import BackendHost
-from automl_tl.identify import identify
 from automl_tl.ipc import Channel, parent_channel
+from automl_tl.keeper import Keeper
 from automl_tl.ledger import Ledger
 from automl_tl.observe import Observers
+from automl_tl.owner import OWNER, sign
 from automl_tl.prepare import study_space
 from automl_tl.prospects import UNBOUNDED
-from automl_tl.recipe import model_facts
-from automl_tl.space import TrialSpec
-from automl_tl.study import KEEP_MODELS, StudyDirectory
-from automl_tl.testsplit import test_trial, write_test
+from automl_tl.study import StudyDirectory
 from automl_tl.trial import TrialRunner
 from automl_tl.twins import Twins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from automl_tl.networks import Networks
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 TOGETHER = 8
 """Most frozen trials that are asked for at once, to train their heads together."""
+OBEY_SECONDS = 10.0
+"""How long past its time a trial may take to end before its framework's process is ended."""
 SAVED_A_SECOND = 25e6
 """Parameters that a slow disk writes: 300 M took 11 s on one at 110 MB/s."""
 
@@ -56,6 +60,8 @@ class Setup:
         threads: Its CPU threads.
         cache: Root of the cache.
         cache_bytes: Bound of the cache.
+        search: Identity of the search.
+        trial_seconds: Longest that a trial may take; None for no bound.
     """
 
     directory: Path
@@ -66,6 +72,8 @@ class Setup:
     threads: int
     cache: Path
     cache_bytes: int
+    search: str
+    trial_seconds: float | None = None
 
 
 class Worker:
@@ -85,9 +93,14 @@ class Worker:
         self._config = self._directory.config
         self._data = self._directory.data()
         self._space = study_space(self._config)
+        self._deadline = float("inf")
+        self._stopping: str | None = None
         config = self._config
-        self.study = storage.open_optuna(setup.directory, config.storage, config.name, config.seed)
+        self.study = storage.open_optuna(
+            setup.directory, config.storage, config.name, config.seed, self._hurried
+        )
         self._ledger = Ledger(self.study)
+        self._heart = Heart(self.study)
         self._hosts: dict[str, BackendHost] = {}
         self._store = Store(setup.cache, setup.cache_bytes)
         self._runner = TrialRunner(
@@ -101,9 +114,19 @@ class Worker:
         )
         self._observers = Observers(self._directory, lambda text: self.say("warning", text=text))
         self._twins = Twins()
-        self._owner = storage.owner()
-        self._deadline = float("inf")
-        self._stopping: str | None = None
+        self._counted = 0
+        self._keeper = Keeper(self._directory, self._data, self._ledger)
+        self._closing = Closing(
+            self._directory,
+            self._data,
+            setup.networks,
+            self._store,
+            self._ledger,
+            self._runner,
+            self._host,
+            self.say,
+        )
+        self._owner = sign(setup.search, setup.index)
 
     def run(self) -> None:
         """Serve the supervisor until it closes the channel."""
@@ -115,12 +138,17 @@ class Worker:
                 self._deadline = time.monotonic() + message["seconds"]
                 self._stopping = None
                 self._look_ahead(message["left"])
-                self._trials(message["most"])
+                self._trials(message["most"], message["bound"])
             elif message["do"] == "finish":
-                self._finish(message["trial"])
+                self._look()
+                self._closing.finish(message["trial"])
             elif message["do"] == "rest":
                 self._rest()
             self.say("idle")  # also to a stop that came when nothing ran
+
+    def _hurried(self) -> bool:
+        """Whether there is no time to wait for a database."""
+        return self._stopping is not None or time.monotonic() > self._deadline
 
     def _warm_up(self) -> None:
         """Start at once what is slow to start and certainly needed."""
@@ -163,21 +191,27 @@ class Worker:
             self._hosts[name] = BackendHost(name, self._setup.device, self._setup.threads, log)
         return self._hosts[name]
 
-    def _trials(self, most: int) -> None:
-        """Run so many trials at most: heads on the same features together, any other alone."""
+    def _trials(self, most: int, bound: int | None) -> None:
+        """Run so many trials at most: heads on the same features together, any other alone.
+
+        A study that is shared may reach its bound meanwhile.
+        """
         for path, _ in self._setup.networks.arrays.values():
             self._store.touch(path)
         together: list[Attempt] = []
         alone: Attempt | None = None
         common: object = None
         for _ in range(most):
+            if bound is not None and self._config.storage and self._begun() >= bound:
+                break
             attempt = self._ask()
             twin = self._twins.of(attempt.facts["spec"])
             if twin is not None:
                 attempt.take_over(self._ledger[twin])
                 self._told(attempt)
                 continue
-            shared = self._runner.shared(attempt.spec)
+            with self._watched(attempt):
+                shared = self._runner.shared(attempt.spec)
             common = common if together else shared
             if shared is None or shared != common:
                 alone = attempt
@@ -196,15 +230,24 @@ class Worker:
         """Take in the trials that finished since the last look."""
         for trial in self._ledger.look():
             facts = trial.user_attrs.get(storage.FACTS, {})
+            self._counted += not storage.given_up(trial)
             if trial.state != TrialState.FAIL:
                 self._runner.prospects.learn(trial.number, facts)
             if trial.state == TrialState.COMPLETE:
                 self._twins.learn(trial.number, facts)
 
+    def _begun(self) -> int:
+        """Count the trials that run or have finished, here and elsewhere."""
+        self._look()
+        running = sum(trial.state == TrialState.RUNNING for trial in self._ledger.open)
+        return running + self._counted
+
     def _ask(self) -> Attempt:
-        trial = self.study.ask()
-        trial.set_user_attr(storage.OWNER, self._owner)
-        attempt = Attempt(self, trial, self._space, len(self._data.rows("train")))
+        trial = storage.ask(self.study)
+        trial.set_user_attr(OWNER, self._owner)
+        self._heart.add(trial)
+        images, longest = len(self._data.rows("train")), self._setup.trial_seconds
+        attempt = Attempt(self, trial, self._space, images, longest)
         params = dict(trial.params)
         self.say("trial_asked", number=trial.number, backbone=attempt.spec.backbone, params=params)
         return attempt
@@ -213,44 +256,44 @@ class Worker:
         """Run attempts that have the same ``shared``, or one."""
         outcomes: Sequence[Outcome | Exception]
         try:
-            if self._runner.shared(batch[0].spec) is None:
-                outcomes = [self._runner.run(batch[0].spec, batch[0].hooks())]
-            else:
-                specs, hooks = [one.spec for one in batch], [one.hooks() for one in batch]
-                outcomes = self._runner.run_together(specs, hooks)
+            with self._watched(batch[0]):
+                batch[0].check()
+                if self._runner.shared(batch[0].spec) is None:
+                    outcomes = [self._runner.run(batch[0].spec, batch[0].hooks())]
+                else:
+                    specs, hooks = [one.spec for one in batch], [one.hooks() for one in batch]
+                    outcomes = self._runner.run_together(specs, hooks)
         except Exception as error:
             outcomes = [error] * len(batch)
         for attempt, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, UsageError | optuna.exceptions.OptunaError):
+            if isinstance(outcome, optuna.exceptions.UpdateFinishedTrialError):
+                attempt.lost()
+            elif isinstance(outcome, UsageError | StudyError | optuna.exceptions.OptunaError):
                 raise outcome  # no other trial would fare better
-            if isinstance(outcome, Exception):
+            elif isinstance(outcome, Exception):
                 attempt.fail(outcome, len(batch))
             else:
                 attempt.complete(outcome, len(batch))
+                self._look()
                 try:
-                    self._keep(attempt, outcome)
+                    self._keeper.keep(attempt, outcome)
+                except StudyError:
+                    raise
                 except AutoMLError as error:
                     attempt.fail(error, len(batch))
             self._told(attempt)
 
-    def _keep(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Write a trial's files before it is told, so that no finished trial lacks them."""
-        kept.write_figures(self._directory, attempt.number, outcome.logits, outcome.history)
-        self._look()
-        best = self._ledger.best(KEEP_MODELS)
-        if len(best) == KEEP_MODELS:
-            last = metrics.goodness(float(best[-1].values[0]), self._config.metric)
-            if metrics.goodness(outcome.value, self._config.metric) <= last:
-                return
-        facts = model_facts(self._config, self._data, attempt.number, attempt.facts)
-        kept.write_model(self._directory, attempt.number, outcome.trained, facts.metadata())
+    def _watched(self, attempt: Attempt) -> AbstractContextManager[None]:
+        """End the framework's process of an attempt that does not obey, as a hang does not."""
+        host = self._host(attempt.spec.backbone.partition("/")[0])
+        return host.killed_after(attempt.deadline - time.monotonic() + OBEY_SECONDS)
 
     def _told(self, attempt: Attempt) -> None:
         """Have an attempt told, and let go of the models that are no longer among the best."""
         attempt.tell()
+        self._heart.remove(attempt.trial)
         self._look()
-        spared = (*self._ledger.best(KEEP_MODELS), *self._ledger.open)
-        self._directory.keep_models([trial.number for trial in spared])
+        self._keeper.let_go()
         self._observe(attempt)
 
     def _observe(self, attempt: Attempt) -> None:
@@ -265,61 +308,26 @@ class Worker:
         self._observers.wait(self._deadline)
         self.say("stage", what=writing, done=1, total=1)
 
-    def _finish(self, number: int) -> None:
-        """Compute a trial's figures on the unseen split, and write the models that are kept."""
-        try:
-            self._test(number)
-        except (AutoMLError, OSError) as error:
-            self.say("warning", text=f"The test split was not evaluated: {error}")
-        self._look()
-        for trial in self._ledger.best(KEEP_MODELS):
-            if kept.model_file(self._directory, trial.number):
-                self._whole(trial)
-        self.say("tested", number=number)
-
     def _rest(self) -> None:
         """End the frameworks' processes: another worker finishes, and needs the memory."""
         for host in self._hosts.values():
             host.close()
 
-    def _test(self, number: int) -> None:
-        self._look()
-        trial = self._ledger[number]
-        spec = trial.user_attrs[storage.FACTS]["spec"]
-        head = self._directory.head(number)
-        if not head.is_file():
-            host = self._host(spec["backbone"].partition("/")[0])
-            test_trial(self._directory, self._data, number, spec, self._setup.networks, host)
-            return
-        logits = self._runner.head_logits(
-            TrialSpec.of(spec),
-            identify(head).facts.head,
-            kept.head_weights(head),
-            "test",
-            lambda what, done, total: self.say("stage", what=what, done=done, total=total),
-        )
-        write_test(self._directory, self._data, number, logits)
-
-    def _whole(self, trial: optuna.trial.FrozenTrial) -> None:
-        backend = trial.user_attrs[storage.FACTS]["spec"]["backbone"].partition("/")[0]
-        try:
-            kept.whole_model(self._directory, trial.number, self._host(backend), self._store)
-        except (AutoMLError, OSError) as error:
-            self.say("warning", text=f"The model of trial {trial.number} is not written: {error}")
-
 
 def main() -> None:
-    """Run a worker as a process; the first message is its ``Setup``."""
+    """Run a worker as a process; the first message is its ``Setup``, or ``Elsewhere`` one."""
     channel = parent_channel()
     try:
-        Worker(channel.receive(), channel).run()
+        first: Setup | Elsewhere = channel.receive()
+        setup = first.settle(channel.send) if isinstance(first, Elsewhere) else first
+        Worker(setup, channel).run()
     except EOFError:
         return
     except AutoMLError as error:
         channel.send({"event": "fatal", "reason": str(error)})
     except Exception as error:  # say it before dying
-        traceback.print_exc()
         channel.send({"event": "fatal", "reason": f"{type(error).__name__}: {error}"})
+        traceback.print_exc()
     os._exit(1)
 
 

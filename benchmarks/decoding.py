@@ -8,7 +8,7 @@ import json
 import time
 from pathlib import Path
 
-from automl_tl.data.decode import decode
+from automl_tl.data.decode import decode, quiet
 
 
 def main() -> None:
@@ -20,10 +20,11 @@ def main() -> None:
     files = sorted(path for path in options.folder.rglob("*") if path.is_file())
     decode(files[0].read_bytes(), options.size, "squash")
     wall, cpu = time.perf_counter(), time.process_time()
-    for path in files:
-        data = path.read_bytes()
-        hashlib.sha256(data).digest()
-        decode(data, options.size, "squash")
+    with quiet:
+        for path in files:
+            data = path.read_bytes()
+            hashlib.sha256(data).digest()
+            decode(data, options.size, "squash")
     spent = {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
     print(json.dumps({"images": len(files), **spent}))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -27,9 +28,13 @@ class CommandLine:
     def python(self, *arguments: str) -> str:
         return self._finish(self._start(*arguments), 0)
 
-    def _start(self, *arguments: str) -> subprocess.Popen[str]:
+    def under(self, command: Sequence[str], *arguments: str) -> subprocess.Popen[str]:
+        """Start it by another program, such as ``("nice", "-n", "10")``."""
+        return self._start("-m", "automl_tl", *arguments, command=command)
+
+    def _start(self, *arguments: str, command: Sequence[str] = ()) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, *arguments],
+            [*command, sys.executable, *arguments],
             cwd=self.folder,
             env=self._environment,
             stdout=subprocess.PIPE,

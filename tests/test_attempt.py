@@ -125,6 +125,32 @@ def test_what_ended_through_no_fault_of_its_own_is_tried_again(owner, error, sta
     assert [t.state for t in owner.study.trials][1:] == [TrialState.WAITING] * again
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FinishTraining("the trial's time is up"), "without finishing an epoch"),
+        (BackendDied("gone"), "did not stop when it was asked to, so its process was ended"),
+    ],
+)
+def test_what_took_too_long_is_not_tried_again(owner, error, reason):
+    attempt = Attempt(owner, owner.study.ask(), Space(("a/x",), FROZEN), 100, timeout=1e-6)
+    with pytest.raises(FinishTraining, match="the trial's time is up"):
+        attempt.check()
+    attempt.fail(error)
+    attempt.tell()
+    (trial,) = owner.study.get_trials()
+    assert trial.state == TrialState.FAIL
+    assert reason in trial.user_attrs[storage.FACTS]["reason"]
+
+
+def test_a_trial_ends_before_the_epoch_that_would_end_too_late(owner):
+    attempt = Attempt(owner, owner.study.ask(), Space(("a/x",), FROZEN), 100, timeout=60)
+    attempt.check(ahead=10)
+    assert owner.checked == [10]
+    with pytest.raises(FinishTraining, match="the trial's time is up"):
+        attempt.check(ahead=61)
+
+
 def test_a_twin_takes_over_the_figures(owner):
     first, hooks = begin(owner)
     train(hooks, 0.7)

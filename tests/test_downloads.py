@@ -102,7 +102,7 @@ def test_an_old_kind_of_hash_is_checked_too(tmp_path: Path, server: WebServer) -
 def test_what_does_not_arrive_whole_is_not_kept(tmp_path: Path, server: WebServer) -> None:
     path, heard = tmp_path / "net.pth", Heard()
     server.short = 7
-    with pytest.raises(WeightsError, match="it ended after 383993 of 384000 bytes"):
+    with pytest.raises(WeightsError, match="the connection broke after 383,993 of 384,000 bytes"):
         fetch(at(path, f"{server.url}/net.pth", None), heard)
     with pytest.raises(WeightsError, match=r"torch/net: .*cannot be downloaded \(HTTP Error 404"):
         fetch(at(path, f"{server.url}/absent.pth"), heard)

@@ -15,8 +15,9 @@ from automl_tl import observe, plugins
 from automl_tl.errors import UsageError
 from automl_tl.guard import alone
 from automl_tl.hookspecs import hookimpl
-from automl_tl.study import StudyData, StudyDirectory
+from automl_tl.study import StudyDirectory
 from automl_tl.study_config import Config
+from automl_tl.study_data import StudyData
 from automl_tl.types import EpochReport
 from tests.commandline import CommandLine
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import time
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,10 @@ from automl_tl import plugin_files, plugins, storage
 from automl_tl.api import Study
 from automl_tl.cli.config import from_file
 from automl_tl.cli.errors import run
-from automl_tl.errors import UsageError
-from automl_tl.study import StudyData, StudyDirectory
+from automl_tl.errors import DataError, UsageError
+from automl_tl.study import StudyDirectory
 from automl_tl.study_config import Config
+from automl_tl.study_data import StudyData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +48,17 @@ class Loader:
 @hookimpl
 def automl_tl_backbones():
     return [Backbone("mine", "torch", Loader(), input_size=32, parameters=463_716)]
+"""
+
+
+SLOW = """
+import time
+from automl_tl.hookspecs import hookimpl
+from automl_tl.specs import DatasetSpec
+
+@hookimpl
+def automl_tl_datasets():
+    return [DatasetSpec("far", lambda cache: time.sleep(20), download_bytes=1000)]
 """
 
 
@@ -197,6 +210,16 @@ def test_the_python_interface_loads_only_what_it_is_given(
     assert not net.with_suffix(".ran").exists()
     assert Study.open(stranger.path, plugins=[net]).summary()["warnings"] == []
     assert net.with_suffix(".ran").exists()
+
+
+def test_the_download_of_a_data_set_gets_half_of_the_time(tmp_path: Path) -> None:
+    slow = tmp_path / "slow.py"
+    slow.write_text(SLOW)
+    started = time.monotonic()
+    with pytest.raises(DataError, match="far cannot be downloaded and unpacked in half of the"):
+        Study.create(tmp_path / "study", "far", plugins=[slow], deadline=started + 1)
+    assert time.monotonic() - started < 10
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_moved_file_replaces_itself_in_the_study(stranger: StudyDirectory, net: Path) -> None:

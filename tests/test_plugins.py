@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pluggy
 import pytest
 
 from automl_tl import plugins
+from automl_tl.builtin import automl_tl_engines
 from automl_tl.errors import UsageError
-from automl_tl.specs import FinishedTrial
+from automl_tl.specs import EngineSpec, FinishedTrial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +50,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         return plugins.discover()
 
     return discover
+
+
+(LOCAL,) = automl_tl_engines()
 
 
 def test_a_plugin_is_found_and_listed(install: Install) -> None:
@@ -216,3 +221,20 @@ def _public(tree: ast.Module) -> set[str]:
                 imports = [one for one in node.body if isinstance(one, ast.ImportFrom)]
                 found |= {alias.name for one in imports for alias in one.names}
     return {name for name in found if not name.startswith("_")}
+
+
+def test_an_engine_is_told_the_options_that_it_takes_and_no_others() -> None:
+    told = []
+    mine = EngineSpec("mine", lambda _: None, ("address",), told.append)  # type: ignore[arg-type, return-value]
+    found = plugins.Plugins(pluggy.PluginManager("x"), engines={"mine": mine, "local": LOCAL})
+    assert found.engine("mine", {"address": "x"}) is mine
+    assert told == [{"address": "x"}]
+    with pytest.raises(UsageError, match=r"^The engine local takes no --address: --engine mine do"):
+        found.engine("local", {"address": "x"})
+    with pytest.raises(UsageError, match=r"engine mine takes no --gpus-per-trial: leave it out\.$"):
+        found.engine("mine", {"gpus_per_trial": 1})
+
+
+def test_an_engine_of_ours_that_is_not_installed_says_how() -> None:
+    with pytest.raises(UsageError, match=r"`pip install 'automl-tl\[ray\]'` installs it\."):
+        plugins.Plugins(pluggy.PluginManager("x"), engines={"local": LOCAL}).engine("ray")

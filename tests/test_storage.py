@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import TrialState
 
-from automl_tl import journal, storage
+from automl_tl import journal, owner, storage
 from automl_tl.errors import StudyError
 
 if TYPE_CHECKING:
@@ -129,9 +129,9 @@ def test_a_dead_owners_trial_fails_and_is_tried_once_more(tmp_path: Path) -> Non
     study = open_study(tmp_path)
     trial = study.ask()
     x = trial.suggest_float("x", 0, 1)
-    dead = {**storage.owner(), "started": 1.0}
-    trial.set_user_attr(storage.OWNER, dead)
-    assert storage.reap(study, "killed", exclusive=False) == [(0, True)]
+    dead = {**owner.sign("a", 0), "started": 1.0}
+    trial.set_user_attr(owner.OWNER, dead)
+    assert storage.reap(study, "killed", owner.dead_here) == [(0, True)]
     failed = study.trials[0]
     assert failed.state == TrialState.FAIL
     assert failed.user_attrs[storage.FACTS] == {"reason": "killed", "retried": True}
@@ -139,8 +139,8 @@ def test_a_dead_owners_trial_fails_and_is_tried_once_more(tmp_path: Path) -> Non
     again = study.ask()
     assert again.suggest_float("x", 0, 1) == x
     assert again.user_attrs[storage.RETRY_OF] == 0
-    again.set_user_attr(storage.OWNER, dead)
-    assert storage.reap(study, "killed", exclusive=False) == [(1, False)]
+    again.set_user_attr(owner.OWNER, dead)
+    assert storage.reap(study, "killed", owner.dead_here) == [(1, False)]
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.FAIL]
 
 
@@ -148,28 +148,48 @@ def test_live_and_unsigned_trials_are_left_alone_unless_nobody_else_is_there(
     tmp_path: Path,
 ) -> None:
     study = open_study(tmp_path)
-    study.ask().set_user_attr(storage.OWNER, storage.owner())
+    study.ask().set_user_attr(owner.OWNER, owner.sign("a", 0))
     study.ask()
-    assert storage.reap(study, "killed", exclusive=False) == []
-    assert storage.reap(study, "killed", exclusive=True) == [(0, True), (1, True)]
+    assert storage.reap(study, "killed", owner.dead_here) == []
+    assert storage.reap(study, "killed", owner.anybody) == [(0, True), (1, True)]
+
+
+def test_a_searchs_workers_are_told_apart(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    for search, worker in (("a", 0), ("a", 1), ("b", 0)):
+        study.ask().set_user_attr(owner.OWNER, owner.sign(search, worker))
+    assert storage.reap(study, "killed", owner.of("a", 1)) == [(1, True)]
+    assert storage.reap(study, "killed", owner.of("a")) == [(0, True)]
+    assert [t.state for t in study.trials[:3]] == [*[TrialState.FAIL] * 2, TrialState.RUNNING]
+
+
+def test_an_owner_elsewhere_counts_as_running() -> None:
+    who = {**owner.sign("a", 0), "pid": 2**30}
+    assert owner.dead_here(who)
+    assert not owner.dead_here({**who, "host": "elsewhere"})
+    assert not owner.dead_here({**who, "machine": "another container"})
 
 
 def test_a_kill_while_failing_a_trial_neither_loses_nor_doubles_its_retry(tmp_path: Path) -> None:
     study = open_study(tmp_path)
     trial = study.ask()
     x = trial.suggest_float("x", 0, 1)
-    study.enqueue_trial({"x": x}, user_attrs={storage.RETRY_OF: 0})  # killed right after this
-    assert storage.reap(study, "killed", exclusive=True) == [(0, True)]
+    trial.set_user_attr(storage.FACTS, {"reason": "killed", "retried": True})
+    study.tell(trial, state=TrialState.FAIL)  # killed right after this
+    for _ in range(2):
+        storage.enqueue_lost(study)
     waiting = [t for t in study.trials if t.state == TrialState.WAITING]
     assert [t.user_attrs[storage.RETRY_OF] for t in waiting] == [0]
+    assert study.ask().suggest_float("x", 0, 1) == x
 
 
-def test_a_database_with_a_study_of_that_name_is_refused(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'o.db'}"
-    storage.check_new(tmp_path, url, "s")
-    open_study(tmp_path, url=url)
-    with pytest.raises(StudyError, match="holds a study 's' already"):
-        storage.check_new(tmp_path, url, "s")
+def test_of_two_that_fail_a_trial_one_has_it_tried_again(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    study.ask()
+    (running,) = study.get_trials(deepcopy=True)
+    assert storage.fail(study, running, {"reason": "killed"}) is True
+    assert storage.fail(study, running, {"reason": "killed"}) is None
+    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
 def test_a_storage_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from automl_tl.errors import CacheError
 from automl_tl.files import write_json
 
 if TYPE_CHECKING:
@@ -54,7 +55,11 @@ class Partial:
         return array
 
     def commit(self, meta: Mapping[str, Any], seconds: float) -> Entry:
-        """Checksum the array, rename it into place and make room if the bound is exceeded."""
+        """Checksum the array, rename it into place and make room if the bound is exceeded.
+
+        Raises:
+            CacheError: When the disk is full.
+        """
         array = np.load(self.path, mmap_mode="r")
         shape, dtype = list(array.shape), str(array.dtype)
         del array  # Windows renames no folder with an open map in it
@@ -68,11 +73,17 @@ class Partial:
             "seconds": seconds,
             "checksum": checksum(self.path),
         }
-        write_json(self.path.parent / "meta.json", facts)
         place = self.store.place(self.kind, self.key)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(place, ignore_errors=True)
-        self.path.parent.rename(place)
+        try:
+            write_json(self.path.parent / "meta.json", facts)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
+            self.path.parent.rename(place)
+        except OSError as error:
+            raise CacheError(
+                f"{place} cannot be written ({error.strerror}): free some space, or set "
+                "AUTOML_TL_CACHE to another disk."
+            ) from None
         self.store.trust(place)
         self.store.shrink()
         return Entry(place / "data.npy", facts)

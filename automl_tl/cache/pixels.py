@@ -14,13 +14,14 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from automl_tl.cache.decoding import Image, Target, decode_all
 from automl_tl.data import decode
-from automl_tl.data.reading import in_threads, read_image_file
-from automl_tl.errors import DataError, ImageError
+from automl_tl.data.reading import cpus, in_threads, read_image_file
+from automl_tl.errors import ImageError
 from automl_tl.pages import Pages, give_back
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from automl_tl.cache.entry import Entry
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]
 
 KIND = "pixels"
-
-_KEPT_BYTES = 64 * 1024**2
-"""Files up to this sum are kept between hashing and decoding, so that they are read once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ def prepare(
         DataError: A file changed meanwhile.
     """
     notify: Progress = progress or _ignore
-    hashes, broken, kept = _hash_files(index, notify, workers)
+    hashes, broken = _hash_files(index, notify, workers)
     dataset_hash = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     keys = {size: key(dataset_hash, size, resize) for size in sizes}
     entries = {size: store.find(KIND, facts) for size, facts in keys.items()}
@@ -111,12 +109,11 @@ def prepare(
             entries[size] = store.find(KIND, keys[size])
         missing = [size for size in missing if entries[size] is None]
         if missing:
-            filling = _Filling(index, hashes, broken, kept, resize)
+            filling = _Filling(index, hashes, broken, resize)
             made, decoded = filling.run(
                 {size: keys[size] for size in missing}, store, notify, workers
             )
             entries |= made
-    kept.clear()
     give_back()
     complete = {size: entry for size, entry in entries.items() if entry is not None}
     for entry in complete.values():
@@ -132,39 +129,36 @@ def prepare(
     )
 
 
+def hash_files(index: DataIndex, progress: Progress | None = None) -> list[str]:
+    """Return the SHA-256 of every file's bytes, in the index's order; empty where unreadable."""
+    return _hash_files(index, progress or _ignore, None)[0]
+
+
 def _ignore(what: str, done: int, total: int) -> None:
     pass
 
 
 def _hash_files(
     index: DataIndex, notify: Progress, workers: int | None
-) -> tuple[list[str], dict[int, str], dict[int, bytes]]:
-    """Return the hashes, what cannot be read, and the first files' bytes."""
+) -> tuple[list[str], dict[int, str]]:
+    """Return the hashes, and what cannot be read."""
 
-    def read(path: Path) -> tuple[str, bytes, str]:
+    def read(path: Path) -> tuple[str, str]:
         try:
-            data = read_image_file(path)
+            return hashlib.sha256(read_image_file(path)).hexdigest(), ""
         except ImageError as error:
-            return "", b"", str(error)
-        return hashlib.sha256(data).hexdigest(), data, ""
+            return "", str(error)
 
     hashes: list[str] = []
     broken: dict[int, str] = {}
-    kept: dict[int, bytes] = {}
-    seen: set[str] = set()
-    room = _KEPT_BYTES
     total = len(index.items)
     with closing(in_threads(read, (item.path for item in index.items), workers)) as results:
-        for row, (digest, data, reason) in enumerate(results):
+        for row, (digest, reason) in enumerate(results):
             hashes.append(digest)
             if not digest:
                 broken[row] = reason
-            elif digest not in seen and len(data) <= room:
-                kept[row] = data
-                room -= len(data)
-            seen.add(digest)
             notify("reading", row + 1, total)
-    return hashes, broken, kept
+    return hashes, broken
 
 
 class _Filling:
@@ -175,13 +169,11 @@ class _Filling:
         index: DataIndex,
         hashes: Sequence[str],
         unreadable: Mapping[int, str],
-        kept: dict[int, bytes],
         resize: decode.Resize,
     ) -> None:
         self._items = index.items
         self._hashes = hashes
         self._unreadable = unreadable
-        self._kept = kept
         self._resize = resize
 
     def run(
@@ -199,33 +191,33 @@ class _Filling:
             for size, key in keys.items():
                 partials[size] = store.begin(KIND, key, (rows, size, size, 3), "uint8")
                 unfinished.callback(partials[size].abort)
+            paths = {size: partial.path for size, partial in partials.items()}
+            firsts = self._firsts()
+            seen: dict[int, int | str] = dict(self._unreadable)
+            done = len(seen)
+
+            def look() -> None:
+                notify("decoding", done, rows)
+
+            target = Target(paths, self._resize, workers or cpus())
+            with closing(decode_all(self._distinct(firsts), target, look)) as results:
+                for row, result in results:
+                    seen[row] = result
+                    done += 1
+                    look()
             arrays = {size: partial.array() for size, partial in partials.items()}
             pages = {size: Pages(array) for size, array in arrays.items()}
-            firsts = self._firsts()
-            seen: list[int | str] = []
-
-            def fill(row: int) -> int | str:
-                try:
-                    image = decode.decode_sizes(self._read(row), list(arrays), self._resize)
-                except ImageError as error:
-                    return str(error)
-                for size, pixels in zip(arrays, image.pixels, strict=True):
-                    arrays[size][row] = pixels
-                    pages[size].touch(pixels)
-                return min(image.width, image.height)
-
-            distinct = (row for row in range(rows) if firsts[row] == row)
-            with decode.quiet, closing(in_threads(fill, distinct, workers)) as results:
-                for row, first in enumerate(firsts):
-                    seen.append(next(results) if first == row else seen[first])
-                    if first < row:
-                        for size, array in arrays.items():
-                            array[row] = array[first]
-                            pages[size].touch(array[row])
-                    notify("decoding", row + 1, rows)
+            for row, first in enumerate(firsts):
+                if first < row:
+                    seen[row] = seen[first]
+                    for size, array in arrays.items():
+                        array[row] = array[first]
+                        pages[size].touch(array[row])
+                    done += 1
+                    look()
             arrays.clear()
-            broken = {str(row): found for row, found in enumerate(seen) if isinstance(found, str)}
-            sides = [found for found in seen if isinstance(found, int)]
+            broken = {str(row): seen[row] for row in sorted(seen) if isinstance(seen[row], str)}
+            sides = [found for found in seen.values() if isinstance(found, int)]
             meta = {
                 "broken": broken,
                 "images": rows,
@@ -236,6 +228,11 @@ class _Filling:
             unfinished.pop_all()
         return entries, len(sides)
 
+    def _distinct(self, firsts: Sequence[int]) -> Iterator[Image]:
+        for row, digest in enumerate(self._hashes):
+            if digest and firsts[row] == row:
+                yield Image(row, self._items[row].path, digest)
+
     def _firsts(self) -> list[int]:
         """Return for every row the first one of the same content, which alone is decoded."""
         first: dict[str, int] = {}
@@ -243,17 +240,3 @@ class _Filling:
             first.setdefault(digest, row) if digest else row
             for row, digest in enumerate(self._hashes)
         ]
-
-    def _read(self, row: int) -> bytes:
-        if row in self._unreadable:
-            raise ImageError(self._unreadable[row])
-        data = self._kept.pop(row, None)
-        if data is None:
-            path = self._items[row].path
-            data = path.read_bytes() if path.is_file() else b""
-            if hashlib.sha256(data).hexdigest() != self._hashes[row]:
-                raise DataError(
-                    f"{path} changed while the data set was read: expected files that stay as they "
-                    "are; start again once nothing writes to them."
-                )
-        return data

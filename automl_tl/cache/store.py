@@ -153,7 +153,8 @@ class Store:
         if size > self.max_bytes:
             raise CacheError(
                 f"An array of {format_bytes(size)} exceeds the cache's bound of "
-                f"{format_bytes(self.max_bytes)}: raise AUTOML_TL_CACHE_SIZE."
+                f"{format_bytes(self.max_bytes)}: raise AUTOML_TL_CACHE_SIZE, or free some space, "
+                "half of which is the bound otherwise."
             )
         self.shrink(reserve=size)
         used = sum(int(entry.meta["bytes"]) for entry in self.entries())
@@ -224,8 +225,9 @@ class Store:
         with suppress(OSError, ValueError):
             return read_json(path)
         value = make()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, value)
+        with suppress(OSError):  # it is made again the next time
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, value)
         return value
 
     def entries(self) -> list[Entry]:

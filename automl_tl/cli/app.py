@@ -49,6 +49,7 @@ def _options(
 
 app.command()(search.search)
 app.command()(search.resume)
+app.command()(search.worker)
 app.command()(show.show)
 app.command()(report.report)
 app.command()(dashboard.dashboard)

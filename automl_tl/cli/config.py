@@ -28,6 +28,7 @@ class SearchOptions:
         trials: Bound on the number of trials.
         time: Bound on wall-clock time, in seconds.
         target: Value at which to stop.
+        trial_timeout: Bound on the wall-clock time of a single trial, in seconds.
         backbone: Globs.
         weights: Weights by backbone.
         set: Fixed, narrowed or widened parameters.
@@ -36,7 +37,10 @@ class SearchOptions:
         workers: Number of workers.
         device: ``auto``, ``cpu``, ``mps`` or ``cuda:N``.
         engine: Name of an engine.
+        address: Of a cluster, for an engine that takes it.
+        gpus_per_trial: GPUs a worker, for an engine that takes it.
         storage: Optuna storage URL.
+        artifacts: Folder or ``s3://BUCKET/PATH`` for the trials' files.
         log: Names of observers.
         first: Trials to begin with; a file's only.
         plugins: Plugin files, absolute; a file's only.
@@ -47,6 +51,7 @@ class SearchOptions:
     trials: int | None = None
     time: float | None = None
     target: float | None = None
+    trial_timeout: float | None = None
     backbone: tuple[str, ...] = ()
     weights: Mapping[str, str] = field(default_factory=dict)
     set: Mapping[str, Any] = field(default_factory=dict)
@@ -55,7 +60,10 @@ class SearchOptions:
     workers: int | None = None
     device: str | None = None
     engine: str | None = None
+    address: str | None = None
+    gpus_per_trial: float | None = None
     storage: str | None = None
+    artifacts: str | None = None
     log: tuple[str, ...] = ()
     first: tuple[Mapping[str, Any], ...] = ()
     plugins: tuple[str, ...] = ()
@@ -71,6 +79,11 @@ class SearchOptions:
         given["weights"] = {**other.weights, **self.weights}
         given["set"] = {**other.set, **self.set}
         return replace(other, **given)
+
+    def engine_options(self) -> dict[str, Any]:
+        """Return what was given for the engine."""
+        given = {"address": self.address, "gpus_per_trial": self.gpus_per_trial}
+        return {name: value for name, value in given.items() if value is not None}
 
     def check(self) -> None:
         """Raise ``UsageError`` for the first option that cannot be right."""
@@ -111,6 +124,7 @@ class SearchOptions:
 def from_flags(
     *,
     time: str | None,
+    trial_timeout: str | None = None,
     backbone: Sequence[str] = (),
     weights: Sequence[str] = (),
     set_: Sequence[str] = (),
@@ -121,6 +135,7 @@ def from_flags(
 
     Args:
         time: As typed.
+        trial_timeout: As typed.
         backbone: Globs.
         weights: ``KEY=VALUE`` each.
         set_: ``NAME=VALUE`` each.
@@ -136,6 +151,9 @@ def from_flags(
         set=dict(parse_setting(text) for text in set_),
         log=tuple(log),
         time=None if time is None else _duration(time),
+        trial_timeout=(
+            None if trial_timeout is None else _duration(trial_timeout, "--trial-timeout")
+        ),
         **plain,
     )
 
@@ -185,11 +203,11 @@ def _pair(option: str, form: str, text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def _duration(text: str | float) -> float:
+def _duration(text: str | float, option: str = "--time") -> float:
     try:
         return parse_duration(text)
     except UsageError as error:
-        raise UsageError(f"--time: {error}") from None
+        raise UsageError(f"{option}: {error}") from None
 
 
 def _text(value: Any) -> str:
@@ -214,6 +232,12 @@ def _time(value: Any) -> float:
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         raise TypeError('a duration such as "30m"')
     return _duration(value)
+
+
+def _trial_timeout(value: Any) -> float:
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        raise TypeError('a duration such as "5m"')
+    return _duration(value, "--trial-timeout")
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -259,6 +283,7 @@ _READERS: Mapping[str, Any] = {
     "trials": _whole,
     "time": _time,
     "target": _number,
+    "trial_timeout": _trial_timeout,
     "backbone": _texts,
     "weights": _weights,
     "set": _settings,
@@ -267,7 +292,10 @@ _READERS: Mapping[str, Any] = {
     "workers": _whole,
     "device": _text,
     "engine": _text,
+    "address": _text,
+    "gpus_per_trial": _number,
     "storage": _text,
+    "artifacts": _text,
     "log": _texts,
     "first": _first,
     "plugins": _plugins,

@@ -26,6 +26,10 @@ Time = Annotated[
 Target = Annotated[
     float | None, typer.Option(metavar="VALUE", help="Stop when a trial reaches this value.")
 ]
+TrialTimeout = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="End a trial after 5m, with the model it has by then."),
+]
 Workers = Annotated[
     int | None, typer.Option(metavar="N", help="Worker processes [default: one a device]")
 ]
@@ -35,11 +39,28 @@ Device = Annotated[
 Engine = Annotated[
     str | None, typer.Option(metavar="NAME", help="What starts workers [default: local]")
 ]
+Address = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Cluster that --engine ray connects to.")
+]
+GpusPerTrial = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="GPUs a worker with --engine ray, 0.25 for a quarter of one."),
+]
 Log = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", help="Log every epoch and trial: tensorboard, mlflow."),
 ]
-
+Artifacts = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLACE",
+        help="Folder or s3://BUCKET/PATH for the trials' files, for other machines of the study.",
+    ),
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=none|PATH|URL", help="Start a backbone from other weights."),
+]
 
 Explain = Annotated[
     bool, typer.Option("--explain", help="Say for each trial what is stored where, and why.")
@@ -62,16 +83,14 @@ def search(
     trials: Trials = None,
     time: Time = None,
     target: Target = None,
+    trial_timeout: TrialTimeout = None,
     backbone: Annotated[
         list[str] | None,
         typer.Option(
             metavar="GLOB", help="Search these, as 'torch/resnet*' [default: the recommended]"
         ),
     ] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=none|PATH|URL", help="Start a backbone from other weights."),
-    ] = None,
+    weights: Weights = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -102,10 +121,16 @@ def search(
     workers: Workers = None,
     device: Device = None,
     engine: Engine = None,
+    address: Address = None,
+    gpus_per_trial: GpusPerTrial = None,
     storage: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Optuna storage [default: a file in the study]"),
+        typer.Option(
+            metavar="URL",
+            help="Database of the study; one that holds it already is joined [default: a file]",
+        ),
     ] = None,
+    artifacts: Artifacts = None,
     log: Log = None,
     plugin: Plugin = None,
     explain: Explain = False,
@@ -129,12 +154,16 @@ def search(
         trials=trials,
         time=time,
         target=target,
+        trial_timeout=trial_timeout,
         metric=metric,
         seed=seed,
         workers=workers,
         device=device,
         engine=engine,
+        address=address,
+        gpus_per_trial=gpus_per_trial,
         storage=storage,
+        artifacts=artifacts,
     )
     if config is not None:
         options = options.over(from_file(Path(config)))
@@ -142,14 +171,67 @@ def search(
     return _search(options, explain)
 
 
+def worker(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="This machine's copy of the study's images.")
+    ],
+    storage: Annotated[str, typer.Option(metavar="URL", help="Database of the study.")],
+    study: Annotated[
+        str | None,
+        typer.Option(metavar="STUDY", help="Name (below studies/) or path [default: from DATA]"),
+    ] = None,
+    wait: Annotated[
+        str, typer.Option(metavar="TIME", help="How long to wait for the study to be begun.")
+    ] = "10m",
+    trials: Trials = None,
+    time: Time = None,
+    target: Target = None,
+    trial_timeout: TrialTimeout = None,
+    weights: Weights = None,
+    device: Device = None,
+    artifacts: Artifacts = None,
+    log: Log = None,
+    plugin: Plugin = None,
+) -> int:
+    """Be one worker of a study that `search --storage` began, for a scheduler to start.
+
+    Joins the study once it is there and runs trials on one device, until the bounds given here or
+    else those that the study was begun with. SIGTERM ends it cleanly.
+    """
+    from automl_tl.cli.config import from_flags
+    from automl_tl.join import await_study
+    from automl_tl.units import parse_duration
+
+    options = from_flags(
+        weights=weights or (),
+        log=log or (),
+        data=data,
+        study=study or studies.default_name(data),
+        trials=trials,
+        time=time,
+        target=target,
+        trial_timeout=trial_timeout,
+        workers=1,
+        device=device,
+        storage=storage,
+        artifacts=artifacts,
+    )
+    options.check()
+    await_study(studies.directory(str(options.study)).absolute(), storage, parse_duration(wait))
+    return _search(options, explain=False)
+
+
 def resume(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Name or path of the study.")],
     trials: Trials = None,
     time: Time = None,
     target: Target = None,
+    trial_timeout: TrialTimeout = None,
     workers: Workers = None,
     device: Device = None,
     engine: Engine = None,
+    address: Address = None,
+    gpus_per_trial: GpusPerTrial = None,
     log: Log = None,
     plugin: Plugin = None,
     explain: Explain = False,
@@ -166,9 +248,12 @@ def resume(
         trials=trials,
         time=time,
         target=target,
+        trial_timeout=trial_timeout,
         workers=workers,
         device=device,
         engine=engine,
+        address=address,
+        gpus_per_trial=gpus_per_trial,
         log=log or (),
     )
     began = monotonic()
@@ -206,6 +291,7 @@ def _search(options: SearchOptions, explain: bool) -> int:
             metric=options.metric or "accuracy",
             seed=options.seed or 0,
             storage=options.storage,
+            artifacts=options.artifacts,
             log=options.log,
             first=options.first,
             device=options.device or "auto",
@@ -224,8 +310,7 @@ def _check_installed(options: SearchOptions) -> None:
         plugins.match(pattern)
     for name in options.log:
         plugins.observer(name)
-    if options.engine is not None:
-        plugins.engine(options.engine)
+    plugins.engine(options.engine or "local", options.engine_options())
 
 
 def _run(
@@ -238,9 +323,11 @@ def _run(
         trials=options.trials,
         time=options.time,
         target=options.target,
+        trial_timeout=options.trial_timeout,
         workers=options.workers,
         device=options.device or "auto",
         engine=options.engine or "local",
+        engine_options=options.engine_options(),
         log=options.log,
         listener=explaining(progress) if explain else progress,
         started=began,

@@ -190,7 +190,9 @@ def bounds(bound: Facts) -> str:
         parts.append(format_duration(bound["time"]))
     if bound.get("target") is not None:
         parts.append(f"a value of {bound['target']}")
-    return f"until {' or '.join(parts)}" if parts else "until stopped"
+    until = f"until {' or '.join(parts)}" if parts else "until stopped"
+    longest = bound.get("trial_timeout")
+    return until if longest is None else f"{until}, at most {format_duration(longest)} a trial"
 
 
 def stopping(reason: str, study: Facts) -> str:

@@ -179,17 +179,19 @@ def header_size(path: Path) -> tuple[int, int] | None:
 
 
 def _decode(data: bytes, sizes: Sequence[int], resize: Resize) -> Decoded:
-    with _open(data) as image:
-        kind = image.format or "unknown"
-        if image.width * image.height > MAX_PIXELS:
-            raise ImageError(f"decompression bomb: {image.width} x {image.height} pixels")
-        groups: dict[int, list[int]] = {}
-        for size in sizes:
-            groups.setdefault(_jpeg_scale(image, size), []).append(size)
+    image = _open(data)
+    kind = image.format or "unknown"
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(f"decompression bomb: {image.width} x {image.height} pixels")
+    groups: dict[int, list[int]] = {}
+    for size in sizes:
+        groups.setdefault(_jpeg_scale(image, size), []).append(size)
     squares: dict[int, NDArray[np.uint8]] = {}
     width = height = 0
     for scale, group in groups.items():
-        with _open(data) as image:
+        if squares:  # an image is loaded once, at one scale
+            image = _open(data)
+        with image:
             full = image.size
             drafted = None
             if scale > 1:

@@ -3,63 +3,37 @@
 from __future__ import annotations
 
 import os
-import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from automl_tl.downloads import Measure
 
-    from automl_tl.stages import Stage
-
-EVERY = 0.25
-"""Seconds between two looks."""
 _FEW = 100
 
 
-@contextmanager
-def growing(folder: Path, name: str, total: int, stage: Stage) -> Iterator[None]:
-    """Tell how many bytes a folder has grown by, while the context downloads something into it.
+def growth(folder: Path, name: str, total: int) -> Measure:
+    """Return what measures by how many bytes a folder has grown since this call.
 
     Args:
-        folder: Where it is written, at most three folders deeper; need not exist.
+        folder: Where something is downloaded to, at most three folders deeper; need not exist.
         name: What is downloaded.
         total: How many bytes, about; from then on it is being prepared, which has no measure.
-        stage: Told in another thread. Of a folder that does not grow, nothing.
     """
-    over = threading.Event()
     before = _size(folder)
-    what = (f"downloading {name}", f"preparing {name}")
-    told: set[str] = set()
+    whole = False
 
-    def watch() -> None:
-        while not over.wait(EVERY):
-            grown = _size(folder) - before
-            if grown >= total:
-                finish(what[0])
-                told.add(what[1])
-                stage(what[1], 0, 0, "bytes")
-                return
-            if grown > 0:
-                told.add(what[0])
-                stage(what[0], grown, total, "bytes")
+    def measure() -> tuple[str, int, int] | None:
+        nonlocal whole
+        grown = 0 if whole else _size(folder) - before
+        whole = whole or grown >= total
+        if whole:
+            return f"preparing {name}", 0, 0
+        return (f"downloading {name}", grown, total) if grown > 0 else None
 
-    def finish(part: str) -> None:
-        if part in told:
-            told.discard(part)
-            stage(part, 1, 1, "bytes")
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(2 * EVERY)
-        for part in what:
-            finish(part)
+    return measure
 
 
 def _size(folder: Path, depth: int = 3) -> int:

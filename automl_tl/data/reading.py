@@ -52,7 +52,7 @@ def in_threads(
         items: Taken one by one.
         workers: Number of threads; the CPUs that this process may use by default.
     """
-    workers = workers or _cpus()
+    workers = workers or cpus()
     with ThreadPoolExecutor(workers, thread_name_prefix="automl-tl-read") as pool:
         waiting: deque[Future[_Out]] = deque()
         try:
@@ -67,7 +67,8 @@ def in_threads(
                 future.cancel()
 
 
-def _cpus() -> int:
+def cpus() -> int:
+    """Return how many CPUs this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

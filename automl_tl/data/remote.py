@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from automl_tl.data import archive, sources
-from automl_tl.data.fetch import fetch, reason
+from automl_tl.downloads import fetch, reason
 from automl_tl.errors import DataError
 from automl_tl.files import write_text
 from automl_tl.specs import dataset_folder
@@ -106,6 +106,8 @@ def _unpack(remote: RemoteArchive, place: Path, images: Path) -> None:
 
 def _download(remote: RemoteArchive, file: Path) -> None:
     try:
+        for left in file.parent.glob(f".{file.name}.*"):  # by a process that was killed
+            left.unlink(missing_ok=True)
         fetch(remote.url, file)
     except OSError as error:
         raise DataError(

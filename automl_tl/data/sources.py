@@ -9,14 +9,16 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import time
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from automl_tl.data import archive
 from automl_tl.data.csv_source import has_columns, read_csv
-from automl_tl.data.growing import growing
+from automl_tl.data.growing import growth
 from automl_tl.data.index import SPLIT_NAMES, DataIndex, ImageItem
+from automl_tl.downloads import in_background
 from automl_tl.errors import DataError
 from automl_tl.specs import dataset_folder
 from automl_tl.stages import silent
@@ -41,6 +43,7 @@ def open_data(
     cache_directory: Path,
     datasets: Mapping[str, DatasetSpec],
     stage: Stage = silent,
+    until: float = float("inf"),
 ) -> DataIndex:
     """Find a data set's images; reads no image.
 
@@ -49,13 +52,14 @@ def open_data(
         cache_directory: Where archives and named data sets are unpacked.
         datasets: The named data sets.
         stage: Told how far the download of a named data set is.
+        until: ``time.monotonic()`` at which that download is given up.
 
     Raises:
         DataError: There is no such data set, it cannot be downloaded, or it has no images of at
             least two classes.
     """
     if data in datasets:
-        return _named(datasets[data], cache_directory, stage)
+        return _named(datasets[data], cache_directory, stage, until)
     path = Path(data).expanduser().absolute()
     try:
         if path.is_dir():
@@ -160,12 +164,20 @@ def readable(name: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _named(spec: DatasetSpec, cache_directory: Path, stage: Stage) -> DataIndex:
+def _named(spec: DatasetSpec, cache_directory: Path, stage: Stage, until: float) -> DataIndex:
     if not spec.download_bytes:
         return spec.load(cache_directory)
     place = dataset_folder(spec.name, cache_directory)
-    with growing(place, spec.name, spec.download_bytes, stage):
-        return spec.load(cache_directory)
+    measure = growth(place, spec.name, spec.download_bytes)
+    try:
+        return in_background(lambda _: spec.load(cache_directory), measure, stage, until)
+    except TimeoutError:
+        if time.monotonic() < until:
+            raise
+        raise DataError(
+            f"{spec.name} cannot be downloaded and unpacked in half of the time: give more with "
+            "--time."
+        ) from None
 
 
 def _file(path: Path, cache_directory: Path) -> DataIndex:

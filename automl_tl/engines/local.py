@@ -26,6 +26,7 @@ class LocalEngine:
     """
 
     def __init__(self, settings: WorkerSettings, command: Sequence[str] = ()) -> None:
+        self.workers = len(settings.devices)
         self._settings = settings
         self._command = tuple(command)
         self._children: dict[int, Child] = {}

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from automl_tl.cache.store import Store
-    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.study import StudyDirectory
     from automl_tl.study_config import Config
+    from automl_tl.study_data import StudyData
 
 PACKAGES = ("automl-tl", "optuna", "numpy", "pillow", "scikit-learn", "onnxruntime")
 BACKBONES = 50
@@ -85,19 +86,19 @@ def command(config: Config, bounds: Mapping[str, Any]) -> str:
         elif name == "plugins":
             words += [word for file in config.plugins for word in ("--plugin", file)]
         elif name != "data":
-            words += [f"--{name}", str(value)]
+            words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
 
 
 def options(config: Config, bounds: Mapping[str, Any]) -> dict[str, Any]:
     """Return the same as the content of a file for ``--config``."""
-    time = bounds.get("time")
     asked = {
         "data": config.data,
         "study": f"{config.name}-again",
         "trials": bounds.get("trials"),
-        "time": f"{time:g}s" if isinstance(time, (int, float)) else time,
+        "time": _duration(bounds.get("time")),
         "target": bounds.get("target"),
+        "trial_timeout": _duration(bounds.get("trial_timeout")),
         "backbone": list(config.backbones),
         "metric": config.metric,
         "seed": config.seed,
@@ -108,6 +109,10 @@ def options(config: Config, bounds: Mapping[str, Any]) -> dict[str, Any]:
         "plugins": {"files": list(config.plugins)} if config.plugins else None,
     }
     return {name: value for name, value in asked.items() if value not in (None, {}, [])}
+
+
+def _duration(asked: Any) -> Any:
+    return f"{asked:g}s" if isinstance(asked, (int, float)) else asked
 
 
 def _published(key: str, file: str) -> bool:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from automl_tl.cache.store import Store
     from automl_tl.report.images import Images
-    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.study import StudyDirectory
+    from automl_tl.study_data import StudyData
     from automl_tl.types import Split
 
     Facts = Mapping[str, Any]

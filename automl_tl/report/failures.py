@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.study import StudyDirectory
+    from automl_tl.study_data import StudyData
 
 MISTAKES = 24
 UNCERTAIN = 12

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from automl_tl.report.images import Images
-    from automl_tl.study import StudyData
+    from automl_tl.study_data import StudyData
 
 LISTED = 50
 GROUPS = 20

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from automl_tl.cache.entry import Entry
     from automl_tl.cache.store import Store
     from automl_tl.data.index import DataIndex
-    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.study import StudyDirectory
+    from automl_tl.study_data import StudyData
 
 SIDE = 144
 """Side of a thumbnail in pixels."""

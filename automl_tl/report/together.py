@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     import optuna
 
-    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.study import StudyDirectory
+    from automl_tl.study_data import StudyData
 
 CONSIDERED = 100
 """So many of the best trials are considered for what would be reached if all had been kept."""

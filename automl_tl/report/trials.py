@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from automl_tl import metrics, storage
 from automl_tl.files import read_json
+from automl_tl.owner import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -253,7 +254,7 @@ def _lanes(
     owned: dict[str, list[int]] = {}
     for trial in trials:
         if trial.number in spans:
-            owned.setdefault(str(trial.user_attrs.get(storage.OWNER)), []).append(trial.number)
+            owned.setdefault(str(trial.user_attrs.get(OWNER)), []).append(trial.number)
     free: list[datetime] = []
     lanes: dict[int, int] = {}
     for numbers in sorted(owned.values(), key=lambda own: min(spans[n][0] for n in own)):

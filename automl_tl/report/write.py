@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from automl_tl.cache.store import Store
     from automl_tl.report.figures import Figure
-    from automl_tl.study import StudyData, StudyDirectory
+    from automl_tl.study import StudyDirectory
+    from automl_tl.study_data import StudyData
 
 NAME = "report.html"
 

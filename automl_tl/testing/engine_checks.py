@@ -13,11 +13,13 @@ import numpy as np
 
 from automl_tl import storage
 from automl_tl.cache.store import MAX_BYTES
+from automl_tl.elsewhere import Elsewhere
 from automl_tl.networks import Networks
 from automl_tl.plugins import get_plugins
 from automl_tl.specs import WorkerSettings
-from automl_tl.study import StudyData, StudyDirectory
+from automl_tl.study import StudyDirectory
 from automl_tl.study_config import Config
+from automl_tl.study_data import StudyData
 from automl_tl.testing.findings import Finding
 from automl_tl.worker import Setup
 
@@ -67,9 +69,10 @@ def crew(name: str) -> Iterator[Crew]:
                 return "no setup"
             networks = Networks({}, {})
             cache = Path(folder) / "cache"
-            return Setup(path, networks, index, "cpu", None, 1, cache, MAX_BYTES)
+            here = Setup(path, networks, index, "cpu", None, 1, cache, MAX_BYTES, "check")
+            return Elsewhere(here) if spec.remote else here
 
-        settings = WorkerSettings(path, ("cpu", "cpu"), 1, setup)
+        settings = WorkerSettings(path, ("cpu", "cpu"), 1, setup, workers=2)
         yield Crew(f"engine {name}", lambda: spec.create(settings))
 
 
@@ -77,6 +80,13 @@ def check_workers(team: Crew) -> Iterator[Finding]:
     """Workers start, say so, and answer what they are sent; all of them end."""
     engine = team.create()
     try:
+        yield Finding(
+            team.subject,
+            "workers",
+            "as many workers as were asked for, or a device each: 2",
+            str(getattr(engine, "workers", None)),
+            getattr(engine, "workers", None) == 2,
+        )
         for index in (0, 1):
             engine.start(index)
         heard = _wait(engine, {(0, "idle"), (1, "idle")})
@@ -84,7 +94,7 @@ def check_workers(team: Crew) -> Iterator[Finding]:
         yield Finding(
             team.subject, "workers", "both workers to say that they are idle", _said(heard), right
         )
-        engine.send(1, {"do": "trials", "seconds": 60.0, "most": 0, "left": 0})
+        engine.send(1, {"do": "trials", "seconds": 60.0, "most": 0, "left": 0, "bound": 0})
         heard = _wait(engine, {(1, "idle")})
         yield Finding(
             team.subject,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import http.server
 import threading
@@ -14,11 +15,12 @@ import pytest
 
 from automl_tl import downloads
 from automl_tl.data import remote
-from automl_tl.data.fetch import fetch
 from automl_tl.data.remote import RemoteArchive
 from automl_tl.data.sources import open_data
+from automl_tl.downloads import fetch, from_url
 from automl_tl.errors import DataError
 from automl_tl.specs import DatasetSpec, dataset_folder
+from automl_tl.stages import silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +116,18 @@ def test_a_broken_connection_is_taken_up_where_the_file_is_known_to_be_the_same(
     assert site.ranges == ([None, *resumed] if tag == '"one"' else [None] * 3)
 
 
+def test_what_came_over_two_connections_is_checked_as_a_whole(site: Site, tmp_path: Path) -> None:
+    site.breaks, digest = 1, hashlib.sha256(site.body).hexdigest()
+    path, endless = tmp_path / "folder" / "pets.zip", float("inf")
+    assert from_url(site.url, path, ("sha256", digest), silent, endless).read_bytes() == site.body
+    site.breaks = 1
+    with pytest.raises(OSError, match=f"SHA256 {'0' * 64}, got one with {digest}, which is not"):
+        from_url(site.url, path, ("sha256", "0" * 64), silent, endless)
+    assert [each is None for each in site.ranges] == [True, False] * 2
+    assert [each.name for each in path.parent.iterdir()] == ["pets.zip"]
+    assert path.read_bytes() == site.body
+
+
 def test_a_connection_that_always_breaks_leaves_nothing(site: Site, tmp_path: Path) -> None:
     site.breaks = 99
     message = refusal(pets(site), tmp_path)
@@ -132,7 +146,7 @@ def test_offline_it_says_which_file_belongs_where(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_asked_for_once(site: Site, tmp_path: Path) -> None:
     gone = RemoteArchive("pets", site.url.replace("pets", "gone"))
-    assert "(Not Found)" in refusal(gone, tmp_path)
+    assert "(HTTP Error 404: Not Found)" in refusal(gone, tmp_path)
     assert site.ranges == []
 
 
@@ -193,6 +207,35 @@ def test_the_download_is_told_in_bytes(
     heard.clear()
     open_data("pets", tmp_path, {"pets": spec}, stage)
     assert heard == []
+
+
+def test_the_download_is_given_up_when_the_time_is_up(site: Site, tmp_path: Path) -> None:
+    site.pause = 5
+    load = functools.partial(remote.load, pets(site))
+    spec = DatasetSpec("pets", load, download_bytes=len(site.body))
+    started = time.monotonic()
+    with pytest.raises(DataError) as error:
+        open_data("pets", tmp_path, {"pets": spec}, until=started + 0.4)
+    assert str(error.value) == (
+        "pets cannot be downloaded and unpacked in half of the time: give more with --time."
+    )
+    assert time.monotonic() - started < 4
+    assert not (tmp_path / "datasets" / "pets" / "images").exists()
+
+
+def test_what_is_here_needs_no_time(site: Site, tmp_path: Path) -> None:
+    load = functools.partial(remote.load, pets(site))
+    spec = DatasetSpec("pets", load, download_bytes=len(site.body))
+    index = open_data("pets", tmp_path, {"pets": spec})
+    assert open_data("pets", tmp_path, {"pets": spec}, until=time.monotonic()) == index
+
+
+def test_a_download_that_was_killed_is_not_left_behind(site: Site, tmp_path: Path) -> None:
+    place = tmp_path / "datasets" / "pets"
+    place.mkdir(parents=True)
+    (place / f".pets.zip.{'0' * 32}").write_bytes(b"half")
+    remote.load(pets(site), tmp_path)
+    assert sorted(path.name for path in place.glob("*pets.zip*")) == ["pets.zip.sha256"]
 
 
 def test_a_name_with_a_slash_is_one_folder(tmp_path: Path) -> None:

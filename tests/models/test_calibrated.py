@@ -8,7 +8,7 @@ import pytest
 from automl_tl import calibration, metrics, testsplit
 from automl_tl.calibrated import calibrated
 from automl_tl.errors import ExportError
-from automl_tl.study import StudyData
+from automl_tl.study_data import StudyData
 
 N = 400
 

@@ -15,7 +15,7 @@ from automl_tl import card, metrics
 from automl_tl.deliver import with_classes
 from automl_tl.export import ExportReport
 from automl_tl.predict import open_model
-from automl_tl.study import StudyData
+from automl_tl.study_data import StudyData
 
 NPM = shutil.which("npm")
 

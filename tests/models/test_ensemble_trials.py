@@ -8,8 +8,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from automl_tl.ensemble_trials import kept, propose, reachable
-from automl_tl.study import StudyData, StudyDirectory
+from automl_tl.study import StudyDirectory
 from automl_tl.study_config import Config
+from automl_tl.study_data import StudyData
 
 LABELS = np.array([0, 1, 2, 0])
 

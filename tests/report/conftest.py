@@ -16,11 +16,13 @@ from automl_tl import metrics, storage
 from automl_tl.cache import pixels
 from automl_tl.cache.store import Store
 from automl_tl.files import write_json
+from automl_tl.owner import OWNER
 from automl_tl.report.facts import gather
 from automl_tl.report.images import Images
 from automl_tl.report.write import write_report
-from automl_tl.study import StudyData, StudyDirectory
+from automl_tl.study import StudyDirectory
 from automl_tl.study_config import Config
+from automl_tl.study_data import StudyData
 from automl_tl.summary import summarise
 
 if TYPE_CHECKING:
@@ -111,7 +113,7 @@ class Made:
             values=values,
             params=params,
             distributions=_DISTRIBUTIONS,
-            user_attrs={storage.FACTS: facts, storage.OWNER: owner},
+            user_attrs={storage.FACTS: facts, OWNER: owner},
         )
         trial.datetime_start = begun
         trial.datetime_complete = begun + timedelta(seconds=18)

@@ -8,6 +8,7 @@ torchvision downloads by itself and checks by hash.
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -234,7 +235,12 @@ def load(one: TorchvisionSet, cache_directory: Path) -> DataIndex:
 def _export(one: TorchvisionSet, folder: Path) -> None:
     """Have the set downloaded and written, in a process that may import torchvision."""
     command = [sys.executable, "-m", "automl_tl_torch.export_dataset", one.name, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    reading, writing = os.pipe()  # closed when this process ends, however; then that one ends too
+    try:
+        done = subprocess.run(command, stdin=reading, capture_output=True, text=True, check=False)
+    finally:
+        os.close(reading)
+        os.close(writing)
     if done.returncode:
         lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
         reason = lines[-1] if lines else f"its process ended with {done.returncode}"

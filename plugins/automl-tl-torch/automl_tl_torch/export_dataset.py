@@ -1,7 +1,8 @@
 """Has torchvision download one of its sets, and writes it as image files and a table.
 
 Run as ``python -m automl_tl_torch.export_dataset NAME FOLDER``; ``automl_tl_torch.datasets`` does.
-Exits with 1, and the reason as the last line on standard output, when that fails.
+Exits with 1, and the reason as the last line on standard output, when that fails; and as soon as
+its standard input ends.
 
 Nothing that was downloaded is unpickled: CIFAR is read from its binary form, by ``cifar``.
 """
@@ -10,13 +11,15 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shutil
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl_tl.data.fetch import reason
+from automl_tl.downloads import reason
 from automl_tl.files import write_text
 from automl_tl_torch import cifar
 from automl_tl_torch.datasets import DOWNLOADS, SETS, TABLE
@@ -134,9 +137,17 @@ def _written(
         yield path, label, split
 
 
+def _end_with_parent() -> None:
+    """End this process, however busy it is, once the one that started it has gone."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
+
+
 def main() -> int:
     """Export the set that the command line names."""
     name, folder = sys.argv[1:]
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     socket.setdefaulttimeout(_TIMEOUT)
     try:
         export(next(one for one in SETS if one.name == name), Path(folder))

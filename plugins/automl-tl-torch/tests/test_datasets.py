@@ -7,6 +7,8 @@ import hashlib
 import inspect
 import io
 import os
+import socket
+import subprocess
 import sys
 import tarfile
 from dataclasses import replace
@@ -229,3 +231,19 @@ def test_offline_it_says_which_files_belong_where(
         f"into {place / 'download'}, or pass a local folder"
     ) in message
     assert not (place / "index.csv").exists()
+
+
+def test_the_process_that_downloads_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        proxy = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "automl_tl_torch.export_dataset", "MNIST", str(tmp_path)],
+            stdin=subprocess.PIPE,
+            env={**os.environ, "http_proxy": proxy, "https_proxy": proxy, "no_proxy": ""},
+        )
+        assert process.stdin is not None
+        with silent.accept()[0]:  # it waits for the answer of its proxy
+            assert process.poll() is None
+            process.stdin.close()
+            assert process.wait(20) == 1

@@ -1,0 +1,137 @@
+"""A study in a database, which several machines use and which may be away for a while.
+
+Optuna's relational storage, with three things more: a call waits while the server does not answer;
+a trial whose worker no longer shows signs of life is noticed, wherever that worker ran; and two
+machines may create the tables at the same moment.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from optuna.trial import TrialState
+
+BEAT_SECONDS = 10
+"""How often a running trial shows that its worker lives."""
+STALE_SECONDS = 90
+"""How long it may be silent: longer than a database that is started again is away."""
+PATIENCE_SECONDS = 120.0
+"""How long a call waits for a database that does not answer."""
+_T = TypeVar("_T")
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+
+
+class Database(RDBStorage):
+    """Optuna's storage in a relational database.
+
+    Args:
+        url: As Optuna takes it.
+        hurried: Asked while a call waits: whether to give up at once. None: calls do not wait.
+
+    Raises:
+        Exception: Whatever SQLAlchemy and its drivers raise when it cannot be opened.
+    """
+
+    def __init__(self, url: str, hurried: Callable[[], bool] | None = None) -> None:
+        self._hurried = hurried
+        self._waiting = threading.local()
+        sqlite = url.startswith("sqlite")
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        if url.startswith(("postgresql", "mysql", "mariadb")):
+            options["connect_args"] = {"connect_timeout": 10}
+
+        def open_() -> None:
+            with warnings.catch_warnings():  # Optuna calls heartbeats an experiment since 2021
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                super(Database, self).__init__(
+                    url,
+                    engine_kwargs={} if sqlite else options,
+                    heartbeat_interval=BEAT_SECONDS,
+                    grace_period=STALE_SECONDS,
+                )
+
+        self._patiently(lambda: _created_by_one(open_))
+
+    def stale(self, study_id: int) -> list[int]:
+        """Return the ids of running trials that were silent for too long, by the server's clock."""
+        return self._patiently(lambda: self._get_stale_trial_ids(study_id))
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        """See Optuna. An answer that was lost on its way does not make it fail."""
+        tries = 0
+
+        def call() -> bool:
+            nonlocal tries
+            tries += 1
+            try:
+                return super(Database, self).set_trial_state_values(trial_id, state, values)
+            except UpdateFinishedTrialError:
+                if tries > 1 and self.get_trial(trial_id).state == state:
+                    return True
+                raise
+
+        return self._patiently(call)
+
+    def _patiently(self, call: Callable[[], _T]) -> _T:
+        """Call, again and again while the database is away."""
+        if self._hurried is None or getattr(self._waiting, "inside", False):
+            return call()
+        end = time.monotonic() + PATIENCE_SECONDS
+        pause = _FIRST_PAUSE
+        self._waiting.inside = True
+        try:
+            while True:
+                try:
+                    return call()
+                except (StorageInternalError, DBAPIError) as error:
+                    if not _away(error) or self._hurried() or time.monotonic() > end:
+                        raise
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+        finally:
+            self._waiting.inside = False
+
+
+def _patient(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def call(self: Database, *args: Any, **kwargs: Any) -> Any:
+        return self._patiently(lambda: method(self, *args, **kwargs))
+
+    return call
+
+
+for _name in {*BaseStorage.__abstractmethods__, "record_heartbeat"} - set(vars(Database)):
+    setattr(Database, _name, _patient(getattr(RDBStorage, _name)))
+
+
+def _away(error: BaseException) -> bool:
+    """Whether the database does not answer, or is busy, rather than refusing what it was asked."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if not isinstance(cause, DBAPIError):
+        return False
+    return cause.connection_invalidated or isinstance(cause, OperationalError)
+
+
+def _created_by_one(open_: Callable[[], None]) -> None:
+    """Open a storage; the loser of a race to create its tables finds them the next time."""
+    for _ in range(5):
+        try:
+            return open_()
+        except (IntegrityError, ProgrammingError, OperationalError) as error:
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
+        time.sleep(0.5)
+    return open_()

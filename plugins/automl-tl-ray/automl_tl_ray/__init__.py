@@ -1,0 +1,1 @@
+"""Runs the trials of automl-tl on a Ray cluster."""

@@ -1,0 +1,133 @@
+"""Weights and exported files from a stranger, through the frameworks that read them.
+
+Each reader runs in a process of its own, as in the product: a parser in C++ that crashes costs one
+call, and is counted, not forbidden.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from automl_tl.errors import AutoMLError, BackendDied, TrialError
+from automl_tl.host import BackendHost
+from automl_tl.identify import identify
+from automl_tl.types import Head, NetworkSpec
+from tests.fuzz.mutations import fuzzed, mutated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.fuzz.conftest import Fresh
+
+pytestmark = pytest.mark.slow
+
+NETWORKS = {"torch": "torch/tiny", "keras": "keras/tiny"}
+SIZE = 32
+
+
+@pytest.fixture(scope="module", params=sorted(NETWORKS))
+def host(request: pytest.FixtureRequest) -> Iterator[BackendHost]:
+    with BackendHost(request.param, "cpu", 1) as started:
+        yield started
+
+
+def _spec(host: BackendHost, weights: Path | None) -> NetworkSpec:
+    return NetworkSpec(NETWORKS[host.name], SIZE, weights, str(weights))
+
+
+def _checkpoints(host: BackendHost, folder: Path) -> list[bytes]:
+    """Return weights files of every kind that the framework reads."""
+    if host.name == "torch":
+        import torch
+        from safetensors.torch import save_file
+
+        from automl_tl_torch.tiny import load  # the plugin's own tests know it too
+
+        state = load(None).state_dict()
+        torch.save(state, folder / "w.pth")
+        torch.save({"state_dict": state}, folder / "w.pt", _use_new_zipfile_serialization=False)
+        save_file(state, folder / "w.safetensors")
+    else:
+        from automl_tl import tiny
+
+        (folder / "w.safetensors").write_bytes(
+            (Path(tiny.__file__).parent / "weights.safetensors").read_bytes()
+        )
+        import h5py
+
+        with h5py.File(folder / "w.h5", "w") as file:
+            file.attrs["layer_names"] = [b"a"]
+            layer = file.create_group("a")
+            layer.attrs["weight_names"] = [b"a/kernel"]
+            layer.create_dataset("a/kernel", data=np.zeros((3, 3), np.float32))
+    return [path.read_bytes() for path in sorted(folder.iterdir())]
+
+
+def _models(host: BackendHost, folder: Path) -> list[bytes]:
+    """Return exported model files of every kind that is one file."""
+    head = Head(classes=2)
+    network = _spec(host, None)
+    features = host.describe(network).features
+    weights = [np.zeros((features, 2), np.float32), np.zeros(2, np.float32)]
+    made = folder / "model.safetensors"
+    host.assemble(network, head, weights, made, _metadata(host, head, features))
+    model = host.load(made)
+    model.logits(np.zeros((2, SIZE, SIZE, 3), np.uint8))
+    kinds = {"torch": ("onnx", "pt2"), "keras": ("keras",)}[host.name]
+    for kind in kinds:
+        model.export(kind, folder / f"m.{kind}", _metadata(host, head, features))
+    return [path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()]
+
+
+def _metadata(host: BackendHost, head: Head, features: int) -> dict[str, str]:
+    from automl_tl.modelfile import ModelFacts
+
+    facts = ModelFacts(NETWORKS[host.name], SIZE, "squash", ("a", "b"), head, features)
+    return dict(facts.metadata())
+
+
+def _tried(reader: Callable[[], object]) -> None:
+    try:
+        reader()
+    except BackendDied as error:
+        print(f"crashed: {error}")
+    except TrialError as error:
+        pytest.fail(f"not refused but broken: {error}")
+    except AutoMLError as error:
+        assert str(error).strip() and "\n" not in str(error)
+
+
+def test_a_weights_file(host: BackendHost, fresh: Fresh) -> None:
+    originals = _checkpoints(host, fresh())
+
+    @settings(fuzzed, suppress_health_check=list(HealthCheck))
+    @given(data=mutated(originals))
+    def try_one(data: bytes) -> None:
+        path = fresh() / "weights"
+        path.write_bytes(data)
+        _tried(lambda: host.describe(_spec(host, path)))
+
+    try_one()
+
+
+def test_a_model_file(host: BackendHost, fresh: Fresh) -> None:
+    originals = _models(host, fresh())
+
+    @settings(fuzzed, suppress_health_check=list(HealthCheck))
+    @given(data=mutated(originals))
+    def try_one(data: bytes) -> None:
+        path = fresh() / "model"
+        path.write_bytes(data)
+
+        def read() -> None:
+            identify(path)
+            host.load(path).logits(np.zeros((2, SIZE, SIZE, 3), np.uint8))
+
+        _tried(read)
+
+    try_one()

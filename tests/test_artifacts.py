@@ -1,0 +1,132 @@
+"""Trials' files for other machines, in a folder and in a bucket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import optuna
+import pytest
+
+from automl_tl import storage
+from automl_tl.artifacts import FILES, Artifacts, artifacts_absolute, bring
+from automl_tl.errors import StudyError, UsageError
+from automl_tl.study import StudyDirectory
+from automl_tl.study_config import Config
+from automl_tl.study_data import StudyData
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A bucket of a local S3 server."""
+    moto = pytest.importorskip("moto.server")
+    boto3 = pytest.importorskip("boto3")
+    patch = pytest.MonkeyPatch()
+    server = moto.ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        patch.setenv(name, "test")
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    boto3.client("s3").create_bucket(Bucket="models")
+    yield "s3://models/studies/one"
+    server.stop()
+    patch.undo()
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "bucket":
+        location: str = request.getfixturevalue("bucket")
+        return location
+    return str(tmp_path / "artifacts")
+
+
+def _directory(path: Path, place: str) -> StudyDirectory:
+    data = StudyData(("a",), (), np.array([], np.int64), (), (), "none", {})
+    return StudyDirectory.create(path, Config("s", "x", (), artifacts=place), data)
+
+
+def _trial(
+    study: optuna.Study, here: StudyDirectory, value: float, files: dict[str, bytes]
+) -> None:
+    trial = study.ask()
+    folder = here.trial(trial.number)
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    known = Artifacts(str(here.config.artifacts)).put(trial, [folder / name for name in files])
+    trial.set_user_attr(storage.FACTS, {FILES: known})
+    study.tell(trial, value)
+
+
+def test_another_machine_gets_the_figures_of_all_and_the_models_of_the_best(
+    tmp_path: Path, place: str
+) -> None:
+    here, there = _directory(tmp_path / "here", place), _directory(tmp_path / "there", place)
+    study = optuna.create_study(direction="maximize")
+    Artifacts(place).check()
+    for number in range(5):
+        files = {"head.safetensors": b"head %d" % number, "history.json": b"%d" % number}
+        _trial(study, here, number / 10, files)
+    dropped: set[str] = set()
+    Artifacts(place).drop_models(storage.best_trials(study), dropped)
+    assert len(dropped) == 2
+    bring(there, study)
+    for number in range(5):
+        folder = there.trial(number)
+        assert (folder / "history.json").read_bytes() == b"%d" % number
+        assert (folder / "head.safetensors").exists() == (number >= 2)
+    assert not list(there.path.rglob(".*"))
+    (there.trial(4) / "head.safetensors").rename(there.trial(4) / "model.safetensors")
+    bring(there, study)  # a head that became a whole model is not fetched again
+    assert not (there.trial(4) / "head.safetensors").exists()
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    place = str(tmp_path / "artifacts")
+    here, there = _directory(tmp_path / "here", place), _directory(tmp_path / "there", place)
+    study = optuna.create_study(direction="maximize")
+    _trial(study, here, 0.5, {"model.safetensors": b"weights"})
+    (stored,) = Path(place).iterdir()
+    stored.write_bytes(b"weighty")
+    with pytest.raises(StudyError, match=r"model\.safetensors in .* is not what was put there"):
+        bring(there, study)
+    assert not list(there.trial(0).iterdir())
+
+
+def test_a_trials_record_leads_out_of_no_folder(tmp_path: Path) -> None:
+    place = str(tmp_path / "artifacts")
+    there = _directory(tmp_path / "there", place)
+    study = optuna.create_study(direction="maximize")
+    trial = study.ask()
+    (tmp_path / "secret").write_text("x")
+    known = {"model.safetensors": {"id": "../secret", "sha256": "0"}}
+    trial.set_user_attr(storage.FACTS, {FILES: known})
+    study.tell(trial, 0.5)
+    with pytest.raises(StudyError, match="cannot be fetched"):
+        bring(there, study)
+    assert not list(there.trial(0).iterdir())
+
+
+@pytest.mark.parametrize("place", ["s3://", "http://host/x"])
+def test_a_place_that_is_none(place: str) -> None:
+    with pytest.raises(UsageError, match="Expected --artifacts"):
+        Artifacts(place)
+
+
+def test_a_bucket_that_is_not_there(bucket: str) -> None:
+    with pytest.raises(UsageError, match="--artifacts s3://other cannot be written"):
+        Artifacts("s3://other").check()
+
+
+def test_a_folder_is_found_from_everywhere(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert artifacts_absolute("files") == str(tmp_path / "files")
+    assert artifacts_absolute("s3://models") == "s3://models"
+    assert artifacts_absolute(None) is None
