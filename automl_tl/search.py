@@ -335,7 +335,9 @@ class Search:
                 return
             crew.start(0)
             self._idle.add(0)
-        index = min(self._idle)
+        index, *others = sorted(self._idle)
+        for other in others:
+            crew.send(other, {"do": "rest"})
         crew.send(index, {"do": "finish", "trial": number})
         self._tell({"event": "stage", "worker": index, "what": "test split", "done": 0, "total": 1})
         limit = min(self._bounds.deadline + TEST_SECONDS, time.monotonic() + 3600)

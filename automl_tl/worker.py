@@ -142,6 +142,8 @@ class Worker:
             elif message["do"] == "finish":
                 self._look()
                 self._closing.finish(message["trial"])
+            elif message["do"] == "rest":
+                self._rest()
             self.say("idle")  # also to a stop that came when nothing ran
 
     def _hurried(self) -> bool:
@@ -305,6 +307,11 @@ class Worker:
         self.say("stage", what=writing, done=0, total=1)
         self._observers.wait(self._deadline)
         self.say("stage", what=writing, done=1, total=1)
+
+    def _rest(self) -> None:
+        """End the frameworks' processes: another worker finishes, and needs the memory."""
+        for host in self._hosts.values():
+            host.close()
 
 
 def main() -> None:

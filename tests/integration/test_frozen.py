@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import safe_open
 
-from automl_tl import kept, storage
+from automl_tl import Study, kept, storage
 from automl_tl.cache.store import Store
+from automl_tl.engines.local import LocalEngine
 from automl_tl.host import BackendHost
 from automl_tl.identify import identify
 from automl_tl.prepare import open_arrays
@@ -16,7 +17,10 @@ from automl_tl.study import KEEP_MODELS, StudyDirectory
 from tests.commandline import CommandLine
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    import pytest
 
 FROZEN = ("--backbone", "torch/tiny", "--set", "depth=0", "--set", "epochs=2..9")
 
@@ -78,3 +82,22 @@ def test_the_best_are_whole_models_in_the_end_and_a_head_becomes_one_on_demand(
         assert not directory.head(number).exists()
         again = host.load(model).logits(images[data.rows("test")])
         np.testing.assert_array_equal(again, whole)
+
+
+def test_one_worker_finishes_and_the_others_let_their_frameworks_go(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOML_TL_CACHE", str(tmp_path / "cache"))
+    sent: dict[str, set[int]] = {}
+    genuine = LocalEngine.send
+
+    def send(self: LocalEngine, index: int, message: Mapping[str, Any]) -> None:
+        sent.setdefault(message["do"], set()).add(index)
+        genuine(self, index, message)
+
+    monkeypatch.setattr(LocalEngine, "send", send)
+    settings = {"depth": 0, "epochs": 1}
+    study = Study.create(tmp_path / "s", photos, backbones=["torch/tiny"], settings=settings)
+    found = study.search(trials=4, workers=2, device="cpu")
+    assert found["best"]["test"] is not None
+    assert sent["finish"] == {0} and sent["rest"] == {1}

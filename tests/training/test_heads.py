@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from automl_tl.errors import FinishTraining, UsageError
+from automl_tl.training import together
 from automl_tl.training.heads import HeadStack, parameters
 from automl_tl.training.scale import feature_scale
 from automl_tl.training.together import LARGEST, fits, train_together
@@ -307,3 +309,18 @@ def test_which_heads_fit(job):
 def test_an_unknown_optimizer_is_refused(job):
     with pytest.raises(UsageError, match="expected one of sgd, adam"):
         HeadStack([dataclasses.replace(job, optimizer="lion")], FEATURES)
+
+
+def test_features_are_held_once_and_scaled(tmp_path):
+    values = np.random.default_rng(0).standard_normal((20_000, 256)).astype(np.float32)
+    np.save(tmp_path / "features.npy", values)
+    source = Source(tmp_path / "features.npy", 1, "avg")
+    tracemalloc.start()
+    scale = feature_scale(source)
+    held = together._Features(source, scale)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * values.nbytes
+    assert np.array_equal(held._array, values * np.float32(scale))
+    parts = np.concatenate(list(held.parts()))
+    assert np.array_equal(parts, held._array)
