@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from automl_tl import metrics, storage
+from automl_tl.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,15 +38,19 @@ class Tally:
         self.failures: list[str] = []
         self._metric = metric
         self._twins = 0
+        self._read = 0
+        self._ledger: Ledger | None = None
 
     def read(self, study: optuna.Study) -> None:
-        """Count anew what lies in the storage."""
-        trials = study.get_trials(deepcopy=False)
-        self.finished = sum(t.state.is_finished() and not storage.given_up(t) for t in trials)
-        for trial in trials:
+        """Count what lies in the storage, at the cost of what is new there."""
+        if self._ledger is None:
+            self._ledger = Ledger(study)
+        for trial in self._ledger.look():
+            self._read += not storage.given_up(trial)
             self.expect(trial.user_attrs.get(storage.FACTS, {}).get("closing_seconds", 0.0))
-        if best := storage.best_trials(study):
-            self.best = best[0].number, float(best[0].values[0])
+        self.finished = self._read
+        for best in self._ledger.best(1):
+            self.best = best.number, float(best.values[0])
 
     def expect(self, closing_seconds: float) -> None:
         """Take note of what saving a model and the test split would take."""

@@ -11,7 +11,7 @@ HEAVY = ("keras", "numpy", "onnxruntime", "optuna", "pandas", "PIL", "pluggy", "
 HEAVY += ("sklearn", "sqlalchemy", "tensorflow", "torch", "torchvision", "automl_tl_torch")
 
 COMMANDS = (
-    *"search resume show report dashboard export predict evaluate features".split(),
+    *"search resume worker show report dashboard export predict evaluate features".split(),
     *"backbones doctor plugins".split(),
     ["data", "check"],
     ["plugin", "check"],
@@ -21,7 +21,7 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["search", "--help"], ["--version"], []])
+@pytest.mark.parametrize("arguments", [["--help"], ["search", "worker", "--help"], ["--version"], []])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (
         "import sys\n"
