@@ -21,7 +21,7 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["search", "worker", "--help"], ["--version"], []])
+@pytest.mark.parametrize("arguments", [["--help"], ["search", "--help"], ["--version"], []])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (
         "import sys\n"
