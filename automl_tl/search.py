@@ -265,7 +265,7 @@ class Search:
         most, left = TOGETHER, None
         if self._bounds.trials is not None:
             left = self._bounds.trials - self._tally.finished - self._begun()
-            most = min(most, left)
+            most = min(most, -(-left // crew.workers))  # the last ones are for all workers
         if not self._baselines.done:  # what is drawn now must not come before what they will add
             most = min(most, max(1, self._baselines.waiting))
         self._idle.discard(index)

@@ -51,11 +51,12 @@ def test_two_nodes_search_one_study_each_with_its_cache(
 def test_a_lost_node_loses_no_finished_trial(cluster: TwoNodes, searcher: Searcher) -> None:
     """A node is killed, another one comes: its worker goes there, and fills that node's cache."""
     where = ("--engine", "ray", "--address", cluster.address)
-    space = ("--backbone", "torch/tiny", "--set", "depth=0.5..1", "--set", "epochs=6")
+    space = ("--backbone", "torch/tiny", "--set", "depth=0.5..1", "--set", "epochs=12")
     process = searcher.start(
         "search", "digits", *where, *space, "--set", "warmup_epochs=1", "--trials", "8"
     )
     lines = follow(process, lambda line: line.startswith("trial 1 "))
+    wait_for(lambda: [t["state"] for t in trials_of(searcher)].count("running") == 2)
     finished = complete(searcher.show("digits"))
     cluster.tell("kill")
     killed = time.monotonic()
