@@ -17,6 +17,7 @@ from automl_tl.cli import (
     report,
     search,
     show,
+    worker,
 )
 
 app = typer.Typer(
@@ -49,7 +50,7 @@ def _options(
 
 app.command()(search.search)
 app.command()(search.resume)
-app.command()(search.worker)
+app.command()(worker.worker)
 app.command()(show.show)
 app.command()(report.report)
 app.command()(dashboard.dashboard)

@@ -158,9 +158,9 @@ def from_flags(
         weights=dict(_pair("--weights", "KEY=none|PATH|URL", text) for text in weights),
         set=dict(parse_setting(text) for text in set_),
         log=tuple(log),
-        time=None if time is None else _duration(time),
+        time=None if time is None else duration(time),
         trial_timeout=(
-            None if trial_timeout is None else _duration(trial_timeout, "--trial-timeout")
+            None if trial_timeout is None else duration(trial_timeout, "--trial-timeout")
         ),
         **plain,
     )
@@ -211,7 +211,8 @@ def _pair(option: str, form: str, text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def _duration(text: str | float, option: str = "--time") -> float:
+def duration(text: str | float, option: str = "--time") -> float:
+    """Read a duration, in seconds; raises ``UsageError``, which names the option."""
     try:
         return parse_duration(text)
     except UsageError as error:
@@ -239,13 +240,13 @@ def _number(value: Any) -> float:
 def _time(value: Any) -> float:
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         raise TypeError('a duration such as "30m"')
-    return _duration(value)
+    return duration(value)
 
 
 def _trial_timeout(value: Any) -> float:
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         raise TypeError('a duration such as "5m"')
-    return _duration(value, "--trial-timeout")
+    return duration(value, "--trial-timeout")
 
 
 def _texts(value: Any) -> tuple[str, ...]:

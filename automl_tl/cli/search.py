@@ -13,62 +13,28 @@ from automl_tl.cli import studies
 from automl_tl.cli.console import is_live, stdout
 from automl_tl.cli.errors import INTERRUPTED, OK
 from automl_tl.cli.plugin_files import Plugin
+from automl_tl.cli.search_options import (
+    Address,
+    Artifacts,
+    Device,
+    Engine,
+    Explain,
+    GpusPerTrial,
+    Log,
+    StudyName,
+    Target,
+    Time,
+    Trials,
+    TrialTimeout,
+    Weights,
+    Workers,
+    WorkersPerDevice,
+)
 
 if TYPE_CHECKING:
     from automl_tl.api import Study
     from automl_tl.cli.config import SearchOptions
     from automl_tl.cli.state import SearchProgress
-
-Trials = Annotated[int | None, typer.Option(metavar="N", help="Stop at N finished trials in all.")]
-Time = Annotated[
-    str | None,
-    typer.Option("--time", metavar="TIME", help="Stop after 90s, 30m or 1h30m, tests included."),
-]
-Target = Annotated[
-    float | None, typer.Option(metavar="VALUE", help="Stop when a trial reaches this value.")
-]
-TrialTimeout = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="End a trial after 5m, with the model it has by then."),
-]
-Workers = Annotated[
-    int | None, typer.Option(metavar="N", help="Worker processes [default: one a device]")
-]
-WorkersPerDevice = Annotated[
-    int | None, typer.Option(metavar="N", help="Worker processes that share each device.")
-]
-Device = Annotated[
-    str | None, typer.Option("--device", metavar="DEVICE", help="cpu, mps, cuda:0 [default: auto]")
-]
-Engine = Annotated[
-    str | None, typer.Option(metavar="NAME", help="What starts workers [default: local]")
-]
-Address = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="Cluster that --engine ray connects to.")
-]
-GpusPerTrial = Annotated[
-    float | None,
-    typer.Option(metavar="X", help="GPUs a worker with --engine ray, 0.25 for a quarter of one."),
-]
-Log = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME", help="Log every epoch and trial: tensorboard, mlflow."),
-]
-Artifacts = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PLACE",
-        help="Folder or s3://BUCKET/PATH for the trials' files, for other machines of the study.",
-    ),
-]
-Weights = Annotated[
-    list[str] | None,
-    typer.Option(metavar="KEY=none|PATH|URL", help="Start a backbone from other weights."),
-]
-
-Explain = Annotated[
-    bool, typer.Option("--explain", help="Say for each trial what is stored where, and why.")
-]
 
 
 def search(
@@ -80,12 +46,7 @@ def search(
             help="Folder of class folders, CSV, zip or tar of it, or a name such as digits.",
         ),
     ] = None,
-    study: Annotated[
-        str | None,
-        typer.Option(
-            "--study", metavar="STUDY", help="Name (below studies/) or path [default: from DATA]"
-        ),
-    ] = None,
+    study: StudyName = None,
     trials: Trials = None,
     time: Time = None,
     target: Target = None,
@@ -176,59 +137,7 @@ def search(
     if config is not None:
         options = options.over(from_file(Path(config)))
         use_files(options.plugins)
-    return _search(options, explain)
-
-
-def worker(
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="This machine's copy of the study's images.")
-    ],
-    storage: Annotated[str, typer.Option(metavar="URL", help="Database of the study.")],
-    study: Annotated[
-        str | None,
-        typer.Option(
-            "--study", metavar="STUDY", help="Name (below studies/) or path [default: from DATA]"
-        ),
-    ] = None,
-    wait: Annotated[
-        str, typer.Option(metavar="TIME", help="How long to wait for the study to be begun.")
-    ] = "10m",
-    trials: Trials = None,
-    time: Time = None,
-    target: Target = None,
-    trial_timeout: TrialTimeout = None,
-    weights: Weights = None,
-    device: Device = None,
-    artifacts: Artifacts = None,
-    log: Log = None,
-    plugin: Plugin = None,
-) -> int:
-    """Be one worker of a study that `search --storage` began, for a scheduler to start.
-
-    Joins the study once it is there and runs trials on one device, until the bounds given here or
-    else those that the study was begun with. SIGTERM ends it cleanly.
-    """
-    from automl_tl.cli.config import from_flags
-    from automl_tl.join import await_study
-    from automl_tl.units import parse_duration
-
-    options = from_flags(
-        weights=weights or (),
-        log=log or (),
-        data=data,
-        study=study or studies.default_name(data),
-        trials=trials,
-        time=time,
-        target=target,
-        trial_timeout=trial_timeout,
-        workers=1,
-        device=device,
-        storage=storage,
-        artifacts=artifacts,
-    )
-    options.check()
-    await_study(studies.directory(str(options.study)).absolute(), storage, parse_duration(wait))
-    return _search(options, explain=False)
+    return create_and_search(options, explain)
 
 
 def resume(
@@ -276,7 +185,8 @@ def resume(
         return _run(opened, options, progress, began, explain)
 
 
-def _search(options: SearchOptions, explain: bool) -> int:
+def create_and_search(options: SearchOptions, explain: bool) -> int:
+    """Create or join a study, search it, and print what came of it; returns the exit code."""
     from automl_tl.errors import UsageError
 
     if options.data is None:
