@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections import Counter
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from automl_tl.announce import died, study_event
 from automl_tl.baselines import Baselines
 from automl_tl.devices import Room, gpus_for
-from automl_tl.elsewhere import Elsewhere
 from automl_tl.errors import StudyError
+from automl_tl.first_message import FirstMessage
 from automl_tl.guard import Interrupts, at_work_on
-from automl_tl.plugin_files import listed
 from automl_tl.plugins import get_plugins
 from automl_tl.prepare import study_space
 from automl_tl.recorded import open_study
@@ -23,7 +21,7 @@ from automl_tl.specs import WorkerSettings
 from automl_tl.storage import best_trials
 from automl_tl.tally import Tally
 from automl_tl.units import are, plural
-from automl_tl.worker import TOGETHER, Setup
+from automl_tl.worker import TOGETHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -112,30 +110,25 @@ class Search:
             self._tell(
                 study_event(self._directory, self._data, self._bounds, optuna_study, finished)
             )
-            gpus = (
-                (None,) * (workers or 1) if spec.remote else self._gpus(workers, per_device, device)
+            remote = spec.remote
+            gpus = (None,) * (workers or 1) if remote else self._gpus(workers, per_device, device)
+            self._room = Room(() if remote else gpus)
+            first = FirstMessage(
+                self._directory.path,
+                self._networks,
+                self._store,
+                self._identity,
+                self._bounds.trial_seconds,
+                device,
+                gpus,
             )
-            self._room = Room(() if spec.remote else gpus)
-            threads = max(1, (os.cpu_count() or 1) // len(gpus))
-
-            def setup(index: int) -> Setup | Elsewhere:
-                here = Setup(
-                    self._directory.path,
-                    self._networks,
-                    index,
-                    device,
-                    None if spec.remote else gpus[index],
-                    threads,
-                    self._store.root,
-                    self._store.max_bytes,
-                    self._identity,
-                    self._bounds.trial_seconds,
-                )
-                return Elsewhere(here, listed()) if spec.remote else here
-
-            devices = (device,) * len(gpus)
             settings = WorkerSettings(
-                self._directory.path, devices, threads, setup, workers, dict(options)
+                self._directory.path,
+                (device,) * len(gpus),
+                first.threads,
+                first.elsewhere if remote else first.here,
+                workers,
+                dict(options),
             )
             crew = spec.create(settings)
             try:

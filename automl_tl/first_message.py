@@ -1,0 +1,67 @@
+"""What a search tells each of its workers first."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from automl_tl.elsewhere import Elsewhere
+from automl_tl.plugin_files import listed
+from automl_tl.worker import Setup
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from automl_tl.cache.store import Store
+    from automl_tl.networks import Networks
+
+
+@dataclass(frozen=True, slots=True)
+class FirstMessage:
+    """Makes the first message to a worker, by its index.
+
+    Attributes:
+        directory: The study directory.
+        networks: Its networks and pixel arrays.
+        store: The cache.
+        search: Identity of the search.
+        trial_seconds: Longest that a trial may take; None for no bound.
+        device: Of all workers, or ``auto``.
+        gpus: What ``CUDA_VISIBLE_DEVICES`` should be for each worker of this machine.
+    """
+
+    directory: Path
+    networks: Networks
+    store: Store
+    search: str
+    trial_seconds: float | None
+    device: str
+    gpus: tuple[str | None, ...]
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of a worker."""
+        return max(1, (os.cpu_count() or 1) // len(self.gpus))
+
+    def here(self, index: int) -> Setup:
+        """Return the message to a worker of this machine."""
+        return self._setup(index, self.gpus[index])
+
+    def elsewhere(self, index: int) -> Elsewhere:
+        """Return the message to a worker that may run on another machine."""
+        return Elsewhere(self._setup(index, None), listed())
+
+    def _setup(self, index: int, gpu: str | None) -> Setup:
+        return Setup(
+            self.directory,
+            self.networks,
+            index,
+            self.device,
+            gpu,
+            self.threads,
+            self.store.root,
+            self.store.max_bytes,
+            self.search,
+            self.trial_seconds,
+        )
