@@ -110,7 +110,7 @@ def test_a_file_wins_over_a_key(place: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("torch/tiny", "1000 classes of ImageNet, but it knows synthetic classes"),
         (
             "torch/squeezenet1_0",
-            "nothing/hub/checkpoints and cannot be downloaded ([Errno 111] Connection refused): "
+            "nothing/hub/checkpoints and cannot be downloaded (Connection refused): "
             "put it there, or use --weights torch/squeezenet1_0=PATH",
         ),
         (
