@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 NETWORKS = {"torch": "torch/tiny", "keras": "keras/tiny"}
+WEIGHED = {"torch": "torch/squeezenet1_1", "keras": "keras/tiny"}
 SIZE = 32
 
 
@@ -36,8 +37,10 @@ def host(request: pytest.FixtureRequest) -> Iterator[BackendHost]:
         yield started
 
 
-def _spec(host: BackendHost, weights: Path | None) -> NetworkSpec:
-    return NetworkSpec(NETWORKS[host.name], SIZE, weights, str(weights))
+def _spec(
+    host: BackendHost, weights: Path | None, networks: dict[str, str] = NETWORKS
+) -> NetworkSpec:
+    return NetworkSpec(networks[host.name], SIZE, weights, str(weights))
 
 
 def _checkpoints(host: BackendHost, folder: Path) -> list[bytes]:
@@ -110,7 +113,7 @@ def test_a_weights_file(host: BackendHost, fresh: Fresh) -> None:
     def try_one(data: bytes) -> None:
         path = fresh() / "weights"
         path.write_bytes(data)
-        _tried(lambda: host.describe(_spec(host, path)))
+        _tried(lambda: host.describe(_spec(host, path, WEIGHED)))
 
     try_one()
 
