@@ -27,6 +27,7 @@ def facts(disk: Disk) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_no_room_for_the_journal(disk: Disk, photos: Path, faults: Faults) -> None:
     study = str(disk.path / "s")
     faults.cause("slow epoch", 3)

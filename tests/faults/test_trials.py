@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TUNED = (*SEARCH, "--set", "depth=1", "--set", "epochs=3")
 
 
+@pytest.mark.slow
 def test_a_trial_that_hangs_costs_itself(cli: CommandLine, photos: Path, faults: Faults) -> None:
     faults.cause("hang")
     cli.run("search", str(photos), *TUNED, "--trials", "2", "--trial-timeout", "10s")

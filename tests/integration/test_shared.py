@@ -78,6 +78,7 @@ def test_two_machines_begin_the_same_study_at_once(
     assert len(list(files.iterdir())) == len(listed) - max(0, dropped)
 
 
+@pytest.mark.slow
 def test_two_searches_in_one_folder_share_its_study(
     machines: tuple[CommandLine, CommandLine], postgres: Server
 ) -> None:
@@ -154,6 +155,7 @@ def test_other_images_weights_or_options_do_not_mix(
     assert "was begun with another --set" in said
 
 
+@pytest.mark.slow
 def test_a_worker_waits_for_its_study_and_keeps_to_its_bounds(
     machines: tuple[CommandLine, CommandLine], postgres: Server
 ) -> None:
