@@ -10,19 +10,17 @@ from automl_tl import join, plugin_files, prepare, summary
 from automl_tl.artifacts import artifacts_absolute, bring
 from automl_tl.asked import Asked
 from automl_tl.best import Best
-from automl_tl.bounds import DEFAULT_TRIALS, make_bounds
 from automl_tl.cache.store import Store
 from automl_tl.errors import StudyError, UsageError
 from automl_tl.guard import at_work_on
 from automl_tl.needed import check_files
 from automl_tl.plugins import get_plugins, use_files
-from automl_tl.published import publish_bounds, published_bounds
 from automl_tl.recorded import open_study
 from automl_tl.search import Search
+from automl_tl.search_bounds import search_bounds
 from automl_tl.stages import as_events, silent
 from automl_tl.storage import sqlite_absolute
 from automl_tl.study import StudyDirectory
-from automl_tl.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -158,6 +156,11 @@ class Study:
         """The study's name."""
         return self._directory.name
 
+    @property
+    def metric(self) -> str:
+        """What is optimised."""
+        return self._directory.config.metric
+
     def search(
         self,
         *,
@@ -206,34 +209,18 @@ class Study:
                 it, or a plugin file of the study is not loaded.
         """
         tell = listener or _ignore
-        get_plugins().engine(engine, engine_options or {})
+        options = engine_options or {}
+        get_plugins().engine(engine, options)
+        _check_counts(workers, workers_per_device)
         check_files(self._directory.config)
         observers, files = [get_plugins().observer(name) for name in log], plugin_files.listed()
         if observers or files:
             with at_work_on(self._directory):
                 self._directory.add_observers(observers)
                 self._directory.add_plugins(files)
-        done = sum(self.summary()["state"].values())
-        if trials is None and time is None and target is None:
-            trials, time, target, earlier = self._earlier_bounds(done)
-            trial_timeout = earlier if trial_timeout is None else trial_timeout
-        bounds = make_bounds(
-            self._directory.config.metric, done, trials, time, target, started, trial_timeout
+        bounds = search_bounds(
+            self._directory, trials, time, target, trial_timeout, started=started, tell=tell
         )
-        if trials is None and time is None and target is None:
-            limit = format_duration(bounds.seconds or 0)
-            text = f"No bound was given: at most {DEFAULT_TRIALS} more trials and {limit}."
-            tell({"event": "note", "text": text})
-        asked = {"trials": trials, "time": time, "target": target, "trial_timeout": trial_timeout}
-        if any(value is not None for value in asked.values()):
-            self._directory.write_bounds(asked)
-            if self._directory.config.storage:
-                publish_bounds(open_study(self._directory), asked)
-        if workers and workers_per_device:
-            raise UsageError("Expected workers or workers_per_device, got both: give one of them.")
-        for name, count in (("workers", workers), ("workers_per_device", workers_per_device)):
-            if count is not None and count < 1:
-                raise UsageError(f"{name}: expected 1 or more, got {count}.")
         store = self._cache()
         self._networks = self._networks or prepare.open_networks(
             self._directory,
@@ -244,7 +231,6 @@ class Study:
             bounds.deadline,
         )
         search = Search(self._directory, self._data, self._networks, store, bounds, tell)
-        options = engine_options or {}
         reason = search.run(workers, device, engine, options, workers_per_device or 1)
         facts = self.summary()
         tell(
@@ -359,14 +345,6 @@ class Study:
         study = self._study()
         return write_report(self._directory, self._data, study, self._cache(), destination)
 
-    def _earlier_bounds(self, done: int) -> tuple[Any, Any, Any, Any]:
-        """Return the bounds of the last search, unless they are used up; a trial's never is."""
-        asked = self._directory.bounds() or published_bounds(open_study(self._directory))
-        longest = asked.get("trial_timeout")
-        if asked.get("trials") is not None and done >= asked["trials"]:
-            return None, None, None, longest
-        return asked.get("trials"), asked.get("time"), asked.get("target"), longest
-
     def _study(self) -> optuna.Study:
         """Open the Optuna study, its trials' files brought here."""
         study = open_study(self._directory)
@@ -376,6 +354,14 @@ class Study:
     def _cache(self) -> Store:
         self._store = self._store or Store()
         return self._store
+
+
+def _check_counts(workers: int | None, workers_per_device: int | None) -> None:
+    if workers and workers_per_device:
+        raise UsageError("Expected workers or workers_per_device, got both: give one of them.")
+    for name, count in (("workers", workers), ("workers_per_device", workers_per_device)):
+        if count is not None and count < 1:
+            raise UsageError(f"{name}: expected 1 or more, got {count}.")
 
 
 def _ignore(event: Mapping[str, Any]) -> None:

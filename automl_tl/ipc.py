@@ -1,7 +1,8 @@
 """Child processes and the messages between them and us.
 
 Frames are pickled, which is safe here only because both ends are processes of ours that talk over
-anonymous pipes; nothing that comes from a file or a network ever goes through this module.
+anonymous pipes; nothing that comes from a file goes through this module. What an engine carries to
+another machine is trusted as that engine's own way there is: see docs/security.md on Ray.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from automl_tl.announce import died, study_event
 from automl_tl.baselines import Baselines
 from automl_tl.devices import Room, gpus_for
+from automl_tl.ending import Ending
 from automl_tl.errors import StudyError
 from automl_tl.first_message import FirstMessage
 from automl_tl.guard import Interrupts, at_work_on
@@ -20,7 +21,6 @@ from automl_tl.sharing import Sharing
 from automl_tl.specs import WorkerSettings
 from automl_tl.storage import best_trials
 from automl_tl.tally import Tally
-from automl_tl.units import are, plural
 from automl_tl.worker import TOGETHER
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 5.0
 """How long a worker may take to obey before it is killed."""
-STOP_SECONDS = 3.0
-"""Kept back from ``--time`` for stopping, beside what saving and the test split take."""
 TEST_SECONDS = 7.0
 """How far past the deadline the test split may run, when a machine turns out slower than it was."""
 MAX_DEATHS = 3
@@ -74,14 +72,13 @@ class Search:
         self._store = store
         self._bounds = bounds
         self._tell = listener
-        self._reason: str | None = None
         self._fatal: str | None = None
-        self._stopped_at: float | None = None
         self._interrupts = Interrupts()
         self._granted: dict[int, int] = {}
         self._idle: set[int] = set()
         self._deaths: Counter[int] = Counter()
         self._tally = Tally(study.config.metric)
+        self._ending = Ending(bounds, self._tally, listener)
         self._identity = uuid.uuid4().hex
         self._baselines: Baselines
         self._sharing: Sharing
@@ -139,7 +136,7 @@ class Search:
                 crew.close(0.5 if hurry else GRACE_SECONDS)
                 self._sharing.end()
             self._check_result(optuna_study)
-        return self._reason or "finished"
+        return self._ending.reason or "finished"
 
     def _open(self) -> optuna.Study:
         study = open_study(self._directory, self._hurried)
@@ -179,16 +176,16 @@ class Search:
         while running:
             for index, message in crew.poll(0.2):
                 self._hear(crew, index, dict(message), study, running)
-            self._watch_clock(crew)
+            self._obey(crew)
             if self._sharing.due:
                 self._look(study)
-            if self._reason is None:
+            if self._ending.reason is None:
                 for index in sorted(self._idle):
                     if self._may_start() and self._room.left(index, self._granted):
                         self._grant(crew, index)
-            if self._reason and not self._granted and self._idle:
+            if self._ending.reason and not self._granted and self._idle:
                 return  # without those that still start, or wait for a place
-            if self._reason and self._overdue():
+            if self._ending.overdue(GRACE_SECONDS):
                 return
             if self._interrupts.count > 1:
                 return
@@ -217,11 +214,11 @@ class Search:
                 self._tally.read(study)
             self._tell({"worker": index, **told, "finished": self._tally.finished})
             if vain := self._tally.in_vain():
-                self._stop(vain)
+                self._ending.stop(vain)
             self._baselines.enqueue()
         elif event == "fatal":
             self._fatal = str(message["reason"])
-            self._stop(self._fatal)
+            self._ending.stop(self._fatal)
         elif event == "died":
             self._granted.pop(index, None)
             self._idle.discard(index)
@@ -243,13 +240,13 @@ class Search:
                 self._tally.failures.append(why)
         self._tally.read(study)
         self._deaths[index] += 1
-        if self._reason or self._deaths[index] >= MAX_DEATHS:
+        if self._ending.reason or self._deaths[index] >= MAX_DEATHS:
             running.discard(index)
-            if not running and self._reason is None:
+            if not running and self._ending.reason is None:
                 self._fatal = (
                     f"The workers keep dying ({reason}): see {self._directory.log(index)}."
                 )
-                self._stop("the workers keep dying")
+                self._ending.stop("the workers keep dying")
         else:
             crew.start(index)
 
@@ -263,8 +260,12 @@ class Search:
             most = min(most, max(1, self._baselines.waiting))
         self._idle.discard(index)
         self._granted[index] = most
-        seconds = self._bounds.deadline - time.monotonic() - self._reserve()
-        order = {"seconds": seconds, "most": most, "left": left, "bound": self._bounds.trials}
+        order = {
+            "seconds": self._ending.seconds_left(),
+            "most": most,
+            "left": left,
+            "bound": self._bounds.trials,
+        }
         crew.send(index, {"do": "trials", **order})
 
     def _begun(self) -> int:
@@ -272,46 +273,16 @@ class Search:
         return sum(self._granted.values()) + self._sharing.elsewhere
 
     def _may_start(self) -> bool:
-        """Whether another trial may begin; if not, and nothing runs, the search is over."""
-        target = self._bounds.target
-        if target is not None and self._reason is None and self._tally.reached(target):
-            self._stop(f"the target {target:g} is reached")
-        if self._reason:
-            return False
-        limit = self._bounds.trials
-        if limit is not None and self._tally.finished + self._begun() >= limit:
-            if not self._begun():
-                self._stop(f"{plural(limit, 'trial')} {are(limit)} finished")
-            return False
-        if time.monotonic() + self._reserve() >= self._bounds.deadline:
-            self._stop("the time is up")
-            return False
-        return True
+        return self._ending.may_start(self._begun())
 
-    def _watch_clock(self, crew: Engine) -> None:
-        if self._interrupts.count and self._reason is None:
-            self._stop("interrupted")
-        if time.monotonic() + self._reserve() >= self._bounds.deadline:
-            self._stop("the time is up")
-        if self._reason:
+    def _obey(self, crew: Engine) -> None:
+        """Ask what runs to stop, once there is a reason."""
+        if self._interrupts.count:
+            self._ending.stop("interrupted")
+        self._ending.watch_clock()
+        if self._ending.reason:
             for index in sorted(self._granted):
-                crew.send(index, {"do": "stop", "reason": self._reason})
-
-    def _overdue(self) -> bool:
-        if self._stopped_at is None:
-            return False
-        patience = GRACE_SECONDS + STOP_SECONDS + self._tally.closing_seconds
-        return time.monotonic() - self._stopped_at > patience
-
-    def _stop(self, reason: str) -> None:
-        if self._reason is None:
-            self._reason = reason
-            self._stopped_at = time.monotonic()
-            self._tell({"event": "stopping", "reason": reason})
-
-    def _reserve(self) -> float:
-        """Seconds to keep for stopping, for saving the model and for the test split."""
-        return STOP_SECONDS + self._tally.closing_seconds if self._bounds.seconds else 0.0
+                crew.send(index, {"do": "stop", "reason": self._ending.reason})
 
     def _finish(self, crew: Engine, study: optuna.Study) -> None:
         """Have the best trial's figures on the test split computed, unless they are known."""

@@ -179,7 +179,7 @@ def resume(
     )
     began = monotonic()
     opened = Study.open(studies.existing(study))
-    options = replace(options, metric=opened.summary()["metric"])
+    options = replace(options, metric=opened.metric)
     options.check()
     with watch(options.metric) as progress:
         return _run(opened, options, progress, began, explain)
