@@ -47,8 +47,10 @@ def alike(found, expected):
 @pytest.mark.parametrize("name", ["tiny", "mobilenet_v2", "convnext_tiny"])
 def test_training_agrees_with_the_cpu(workshop, name, float32):
     shop = workshop(name, 24 if name == "tiny" else 64)
-    # Adam makes a step of any gradient, however small, and so of rounding too.
-    gentle = {**MILD, "optimizer": "sgd"}
+    # Adam makes a step of any gradient, however small, and so of rounding too. At ten times this
+    # rate the CPU's own two ways to convolve differ by 0.7 % on MobileNetV2; at this one by 7e-6,
+    # of logits that fine-tuning moves by 5 %.
+    gentle = {"warmup": MILD["warmup"], "fine_tuning": PhaseSpec(3, 1e-5), "optimizer": "sgd"}
     job = shop.tuning(shop.cut(0.6), shop.cut(0.6), head=Head(3), **gentle)
     _, facts, expected = shop.train(job)
     assert (facts.device, facts.precision) == ("cpu", "float32")
