@@ -1,10 +1,11 @@
-"""Four Ray actors on a two-node cluster of this machine against one: trials an hour, and why.
+"""More workers against one: trials an hour, and what limits them.
 
-    python -m benchmarks.ray_nodes [--data FOLDER] [--backbone KEY] [--pairs N]
+    python -m benchmarks.workers [--engine local|ray] [--data FOLDER] [--backbone KEY] [--pairs N]
 
-Each node has as many CPUs as this machine; together they have twice of what is really there. The
-features are stored before anything is timed. A rate counts from the first trial that is asked for
-to the last that is finished, so without the start of Ray and of the workers.
+Two local workers; or four Ray actors on a two-node cluster of this machine, where each node has as
+many CPUs as the machine, so that together they have twice of what is really there. The features
+are stored before anything is timed. A rate counts from the first trial that is asked for to the
+last that is finished, so without the start of Ray and of the workers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import count
@@ -28,9 +30,10 @@ from automl_tl import Study
 from benchmarks import trials
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-ACTORS = (1, 4)
+MORE = {"local": 2, "ray": 4}
+"""Workers that are compared with one, by engine."""
 
 
 @dataclass
@@ -55,32 +58,34 @@ class Clock:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", choices=MORE, default="local")
     parser.add_argument("--data", default="digits")
     parser.add_argument("--backbone", default="torch/tiny")
     parser.add_argument("--frozen", type=int, default=200)
     parser.add_argument("--tuned", type=int, default=12)
     parser.add_argument("--pairs", type=int, default=3)
     options = parser.parse_args()
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    with tempfile.TemporaryDirectory(prefix="ray-nodes-") as folder:
-        cluster = _two_nodes(Path(folder))
-        try:
-            _measure(options, Path(folder), cluster.address)
-        finally:
-            cluster.shutdown()
+    with tempfile.TemporaryDirectory(prefix="workers-") as folder:
+        os.environ["AUTOML_TL_CACHE"] = str(Path(folder) / "cache")
+        with ExitStack() as stack:
+            engine_options = {}
+            if options.engine == "ray":
+                engine_options = stack.enter_context(_two_nodes(Path(folder)))
+            _measure(options, Path(folder), engine_options)
 
 
-def _measure(options: argparse.Namespace, folder: Path, address: str) -> None:
+def _measure(options: argparse.Namespace, folder: Path, engine_options: Mapping[str, Any]) -> None:
+    compared = (1, MORE[options.engine])
     lists: dict[str, tuple[list[trials.Trial], dict[str, Any]]] = {
         "frozen": (trials.frozen(options.frozen), {"depth": 0, "epochs": 10}),
         "fine-tuning": (trials.for_us(trials.tuned(options.tuned)), {"depth": 0.5, "epochs": 3}),
     }
     names = (f"study-{number}" for number in count())
-    table = Table("trials", "actors", "a trial, s", "trials an hour", "busy cores", "against one")
+    table = Table("trials", "workers", "a trial, s", "trials an hour", "busy cores", "against one")
     for kind, (listed, settings) in lists.items():
-        found: dict[int, list[tuple[float, float]]] = {actors: [] for actors in ACTORS}
+        found: dict[int, list[tuple[float, float]]] = {workers: [] for workers in compared}
         for pair in range(-1, options.pairs):  # the first stores what the others read
-            for actors in ACTORS[:: 1 if pair % 2 else -1]:
+            for workers in compared[:: 1 if pair % 2 else -1]:
                 clock = Clock()
                 study = Study.create(
                     folder / next(names),
@@ -91,19 +96,19 @@ def _measure(options: argparse.Namespace, folder: Path, address: str) -> None:
                 )
                 study.search(
                     trials=len(listed),
-                    workers=actors,
-                    engine="ray",
-                    engine_options={"address": address},
+                    workers=workers,
+                    engine=options.engine,
+                    engine_options=engine_options,
                     listener=clock,
                 )
                 if clock.failed:
                     sys.exit("; ".join(clock.failed[:3]))
                 wall, busy = clock.rates
-                sys.stderr.write(f"{kind}, {actors} actors: {wall:.1f} s, {busy:.1f} CPU s\n")
+                sys.stderr.write(f"{kind}, {workers} at work: {wall:.1f} s, {busy:.1f} CPU s\n")
                 if pair >= 0:
-                    found[actors].append(clock.rates)
-        for actors, runs in found.items():
-            table.add_row(*_row(kind, actors, len(listed), runs, found[ACTORS[0]]))
+                    found[workers].append(clock.rates)
+        for workers, runs in found.items():
+            table.add_row(*_row(kind, workers, len(listed), runs, found[1]))
     Console().print(table)
     Console().print(
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, medians of {options.pairs}"
@@ -112,7 +117,7 @@ def _measure(options: argparse.Namespace, folder: Path, address: str) -> None:
 
 def _row(
     kind: str,
-    actors: int,
+    workers: int,
     number: int,
     runs: Sequence[tuple[float, float]],
     alone: Sequence[tuple[float, float]],
@@ -121,11 +126,13 @@ def _row(
     cores = median(busy / wall for wall, busy in runs)
     times = median(wall for wall, _ in alone) / seconds
     an_hour = f"{3600 * number / seconds:,.0f}"
-    return kind, str(actors), f"{seconds / number:.3f}", an_hour, f"{cores:.2f}", f"{times:.2f} x"
+    return kind, str(workers), f"{seconds / number:.3f}", an_hour, f"{cores:.2f}", f"{times:.2f} x"
 
 
-def _two_nodes(folder: Path) -> Any:
-    """Start a cluster of two nodes, each with a cache of its own."""
+@contextmanager
+def _two_nodes(folder: Path) -> Iterator[dict[str, Any]]:
+    """Start a cluster of two nodes, each with a cache of its own; give what leads to it."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     cpus = os.cpu_count()
     nodes = import_module("ray.cluster_utils")
     caches = [{"AUTOML_TL_CACHE": str(folder / f"cache-{node}")} for node in (0, 1)]
@@ -133,7 +140,10 @@ def _two_nodes(folder: Path) -> Any:
     cluster = nodes.Cluster(initialize_head=True, head_node_args=head)
     cluster.add_node(num_cpus=cpus, env_vars=caches[1])
     cluster.wait_for_nodes()
-    return cluster
+    try:
+        yield {"address": cluster.address}
+    finally:
+        cluster.shutdown()
 
 
 def _busy() -> float:
