@@ -219,6 +219,8 @@ class Attempt:
         products = sum(a * b for a, b in pairwise((info.features, *self.spec.head_units, 1)))
         self._costly = self._images * products >= COSTLY_EPOCH
         self.facts.update(fine_tune_at=at, layers=len(info.layers), plan=plan.why)
+        if plan.tune:
+            self.facts["tuned_from"] = plan.tune.cut
         if at < len(info.layers):  # a frozen trial is over too soon for anybody to look
             self.trial.set_user_attr(storage.FACTS, self.facts)
         self._owner.say(

@@ -118,7 +118,7 @@ PARAMETERS: dict[str, Parameter] = {
         Range(1e-4, 3e-2, log=True, preferred=2e-3), "float", "peak rate of the head", (1e-8, 100)
     ),
     "fine_tune_factor": Parameter(
-        Range(3e-3, 1.0, log=True, preferred=0.05),
+        Range(3e-3, 1.0, log=True, preferred=0.15),
         "float",
         "rate of fine-tuning, as a share of learning_rate",
         (1e-6, 100),
@@ -161,6 +161,19 @@ PARAMETERS: dict[str, Parameter] = {
         options=("none", "balanced"),
     ),
 }
+
+
+OF_FINE_TUNING = (
+    *("fine_tune_factor", "fine_tune_optimizer"),
+    *("augmentation", "flip", "rotation", "crop", "colour"),
+)
+"""Without effect, and not drawn, where the network stays frozen."""
+
+STORED_BY = (
+    *("backbone", "depth", "fine_tune_at", "image_size", "resize"),
+    *("augmentation", "flip", "rotation", "crop", "colour"),
+)
+"""What decides which stored activations a trial trains from."""
 
 
 def preferred(found: Choice | Range, wish: Any = None) -> Any:

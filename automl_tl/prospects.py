@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from automl_tl.parameters import STORED_BY
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -44,16 +46,7 @@ class Prospects:
         return self.left * (alike + self._guess) / (len(self._seen) + 1)
 
 
-_KIND = (
-    "backbone",
-    "image_size",
-    "resize",
-    "augmentation",
-    "flip",
-    "rotation",
-    "crop",
-    "colour",
-)
+_KIND = tuple(name for name in STORED_BY if name not in {"depth", "fine_tune_at"})
 
 
 def _kind(spec: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from automl_tl.errors import UsageError
-from automl_tl.parameters import PARAMETERS, Choice, Domain, Fixed, Range, decode, encode, preferred
+from automl_tl.parameters import (
+    OF_FINE_TUNING,
+    PARAMETERS,
+    Choice,
+    Domain,
+    Fixed,
+    Range,
+    decode,
+    encode,
+    preferred,
+)
 from automl_tl.settings import domain, member, of_trial
 
 if TYPE_CHECKING:
@@ -19,8 +29,9 @@ if TYPE_CHECKING:
 
 _PROBED = 8
 _TUNED = 4
-_WHOLE = {"depth": 1.0, "fine_tune_factor": 0.15}
-"""The first trial of full depth: docs/decisions.md says what its rate was measured against."""
+_HALF = {"augmentation": 0.0}
+_HIDDEN = {**_HALF, "head_layers": 1, "dropout": 0.5}
+_WHOLE = {"depth": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +189,10 @@ class Space:
     def tuned(self, backbones: Sequence[str]) -> list[dict[str, Any]]:
         """Return the trials that follow the probes: the best four, fine-tuned with moderate values.
 
-        Probe, then tune: Kumar et al. (2022). The best backbone is tuned to its upper half, which
-        stored activations make cheap, and then as deep as the space allows. Duplicates of probes,
-        which a fixed parameter causes, are left out.
+        Probe, then tune: Kumar et al. (2022). The upper half comes first, and without augmentation,
+        because one pass stores what all its epochs need: the best backbone's with a linear head,
+        and from the same activations with a hidden layer. Then the best is tuned as deep as the
+        space allows. Duplicates, which a fixed parameter causes, are left out.
 
         Args:
             backbones: Those that were probed, best first.
@@ -188,13 +200,13 @@ class Space:
         if self._first:
             return []
         known = self.probes()
-        half = [self._preferred(backbone, {}) for backbone in backbones[:_TUNED]]
-        whole = [
-            self._preferred(backbone, _WHOLE)
+        best = [
+            self._preferred(backbone, wish)
             for backbone in backbones[:1]
-            if self._preferred(backbone, {"depth": 1.0}) not in half
+            for wish in (_HALF, _HIDDEN, _WHOLE)
         ]
-        found = _distinct((*half[:1], *whole, *half[1:]))
+        others = [self._preferred(backbone, _HALF) for backbone in backbones[1:_TUNED]]
+        found = _distinct((*best, *others))
         return [params for params in found if params not in known]
 
     def backbone(self, params: Mapping[str, Any]) -> str:
@@ -221,10 +233,15 @@ class Space:
     def _preferred(self, backbone: str, wish: Mapping[str, Any]) -> dict[str, Any]:
         params: dict[str, Any] = {"backbone": backbone} if len(self.backbones) > 1 else {}
         narrowed = self._narrowed.get(backbone, {})
-        at = self.domain("fine_tune_at", backbone)
+        at, depth = self.domain("fine_tune_at", backbone), self.domain("depth", backbone)
+        searched = at == Fixed(None)
+        share = depth.value if isinstance(depth, Fixed) else preferred(depth, wish.get("depth"))
+        frozen = searched and share == 0
         for name in PARAMETERS:
             found = self.domain(name, backbone)
-            if isinstance(found, Fixed) or (name == "depth" and at != Fixed(None)):
+            if isinstance(found, Fixed) or (name == "depth" and not searched):
+                continue
+            if frozen and name in OF_FINE_TUNING:
                 continue
             value = preferred(found, wish.get(name))
             key = f"{name}@{backbone}" if name in narrowed else name

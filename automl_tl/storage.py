@@ -121,7 +121,7 @@ def open_optuna(
         return optuna.load_study(
             storage=storage,
             study_name=name,
-            sampler=SeededSampler(seed),
+            sampler=SeededSampler(seed, _from_activations),
             pruner=optuna.pruners.PercentilePruner(66.0, n_startup_trials=5, n_min_trials=4),
         )
     except KeyError:
@@ -133,6 +133,11 @@ def open_optuna(
         raise StudyError(
             f"The study {name!r} cannot be read from its storage: {_first_line(error)}"
         ) from None
+
+
+def _from_activations(trial: FrozenTrial) -> bool:
+    ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    return ended and bool(trial.user_attrs.get(FACTS, {}).get("tuned_from"))
 
 
 def find_optuna(directory: Path, url: str, name: str) -> optuna.Study | None:

@@ -38,3 +38,26 @@ def test_it_goes_on_finding_better_points_in_a_long_study():
     assert study.best_value > -0.01
     late = [trial.value for trial in study.trials[140:]]
     assert sum(value > -0.3 for value in late) > len(late) * 0.6, late
+
+
+def test_while_it_draws_at_random_most_trials_train_from_what_is_stored():
+    """Depth and augmentation are what activations depend on; all else is drawn anew."""
+
+    def objective(trial):
+        trial.suggest_float("depth", 0, 1, step=0.125)
+        trial.suggest_float("augmentation", 0, 1, step=0.5)
+        trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
+        return trial.number
+
+    def stored(trial):
+        return trial.number == 1
+
+    study = optuna.create_study(sampler=sampler.SeededSampler(0, stored))
+    study.enqueue_trial({"depth": 0.0, "augmentation": 0.5, "learning_rate": 1e-2})
+    study.enqueue_trial({"depth": 0.625, "augmentation": 0.5, "learning_rate": 1e-3})
+    study.optimize(objective, 60)
+    early = study.trials[2 : sampler.RANDOM]
+    like = [t for t in early if (t.params["depth"], t.params["augmentation"]) == (0.625, 0.5)]
+    assert len(early) / 2 < len(like) < len(early)
+    assert len({trial.params["learning_rate"] for trial in early}) == len(early)
+    assert len({trial.params["depth"] for trial in study.trials[sampler.RANDOM :]}) > 2
