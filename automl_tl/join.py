@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from automl_tl import intake, networks, plugin_files, prepare
 from automl_tl.cache import pixels
+from automl_tl.database_errors import place
 from automl_tl.errors import StudyError, UsageError
 from automl_tl.plugins import get_plugins
 from automl_tl.published import read_published
-from automl_tl.storage import Overtaken, find_optuna, place, sqlite_absolute
+from automl_tl.storage import Overtaken, find_optuna, sqlite_absolute
 from automl_tl.study import CONFIG, StudyDirectory, StudyExists, check_free
 from automl_tl.units import are, format_duration, plural
 
