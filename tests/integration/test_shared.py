@@ -6,6 +6,7 @@ import random
 import shutil
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import pytest
 from optuna.trial import TrialState
 
 from automl_tl import Study, join, storage
+from automl_tl.cache import pixels
 from automl_tl.errors import StudyError
 from automl_tl.study import KEEP_MODELS
 from tests.commandline import CommandLine, tree
@@ -107,6 +109,14 @@ def test_who_is_overtaken_while_creating_a_study_joins_it(
 ) -> None:
     monkeypatch.setenv("AUTOML_TL_CACHE", str(tmp_path / "cache"))
     url = f"sqlite:///{tmp_path / 'study.db'}"
+    read: list[Path] = []
+    real = pixels.read_image_file
+
+    def note(path: Path) -> bytes:
+        read.append(path)
+        return real(path)
+
+    monkeypatch.setattr(pixels, "read_image_file", note)
     made = [
         Study.create(
             machine.folder / "s", machine.folder / "photos", backbones=["torch/tiny"], storage=url
@@ -121,8 +131,10 @@ def test_who_is_overtaken_while_creating_a_study_joins_it(
 
     monkeypatch.setattr(join, "find", too_early)
     two = machines[1].folder
+    read.clear()
     joined = Study.create(two / "s", two / "photos", backbones=["torch/tiny"], storage=url)
     assert len(looked) == 2
+    assert set(Counter(read).values()) == {2}  # to begin the study, and to join it
     first, second = made[0]._data, joined._data
     assert first.names != second.names
     assert (first.hashes, first.splits) == (second.hashes, second.splits)
@@ -149,6 +161,9 @@ def test_other_images_weights_or_options_do_not_mix(
     one.run("search", "photos", *shared, "--trials", "1", *SPACE)
     said = two.run("search", "photos", *shared, "--seed", "5", code=2)
     assert "was begun with another --seed" in said
+    said = two.run("search", "photos", *shared, "--artifacts", str(two.folder / "no"), code=2)
+    assert "no that --artifacts names is not on this machine" in said
+    assert not (two.folder / "no").exists()
     said = two.run("search", "photos", *shared, "--weights", "torch/tiny=none", code=2)
     assert "The weights of torch/tiny here are not those" in said
     moved = two.folder / "photos" / "circle" / "moved.png"
