@@ -109,13 +109,11 @@ class Database(RDBStorage):
                 try:
                     return call()
                 except (StorageInternalError, DBAPIError) as error:
-                    away = _away(error)
-                    if not away or self._impatient() or time.monotonic() > end:
+                    if not _away(error) or self._impatient() or time.monotonic() > end:
                         if not self._where or not _from_driver(error):
                             raise
-                        what = "does not answer" if away else "refuses a call"
                         raise StudyError(
-                            f"The storage {self._where} {what}: {reason(error)}"
+                            f"The storage {self._where} cannot be used: {reason(error)}"
                         ) from error
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)

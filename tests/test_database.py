@@ -91,7 +91,7 @@ def test_who_is_in_a_hurry_does_not_wait(server: Server) -> None:
     server.stop()
     try:
         with pytest.raises(
-            StudyError, match=r"127\.0\.0\.1:\d+/\w+ does not answer: .* server runs"
+            StudyError, match=r"127\.0\.0\.1:\d+/\w+ cannot be used: .* server runs"
         ):
             storage.ask(study)
         with pytest.raises(
@@ -172,7 +172,7 @@ def test_waiting_ends(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     found = storage.database(study)
     assert found is not None
-    with pytest.raises(StudyError, match=r"does not answer: server closed the connection\."):
+    with pytest.raises(StudyError, match=r"cannot be used: server closed the connection\."):
         found._patiently(away)
     assert len(calls) > 1
     with pytest.raises(ZeroDivisionError):
