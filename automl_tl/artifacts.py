@@ -43,12 +43,34 @@ class Artifacts:
         self.location = location
         self._store = _open(location)
 
+    def make(self) -> None:
+        """Make the folder, for a study that begins, and check it.
+
+        Raises:
+            UsageError: When that fails.
+        """
+        if folder := self._folder():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UsageError(
+                    f"--artifacts {self.location} cannot be made ({error.strerror})."
+                ) from None
+        self.check()
+
     def check(self) -> None:
         """Check that a file can be written there.
 
         Raises:
-            UsageError: When it cannot.
+            UsageError: When it cannot, or when the folder is not there: one that the study has
+                used before, and which is not seen here.
         """
+        folder = self._folder()
+        if folder and not folder.is_dir():
+            raise UsageError(
+                f"The folder {self.location} that --artifacts names is not on this machine: mount "
+                "the one that the study's other machines use, or give its place here."
+            )
         name = f"check-{uuid.uuid4().hex}"
         try:
             self._store.write(name, io.BytesIO(b"automl-tl"))
@@ -110,6 +132,9 @@ class Artifacts:
                     dropped.add(one)
                     with suppress(Exception):  # another machine was first, or it stays as it is
                         self._store.remove(one)
+
+    def _folder(self) -> Path | None:
+        return None if self.location.startswith(_S3) else Path(self.location)
 
     def _fetch(self, known: Mapping[str, Any], path: Path) -> None:
         from optuna.artifacts import download_artifact
@@ -188,12 +213,7 @@ def _open(location: str) -> ArtifactStore:
         return _Below(store, f"{prefix.strip('/')}/" if prefix.strip("/") else "")
     if "://" in location:
         raise UsageError(f"Expected --artifacts to be a folder or s3://BUCKET, got {location!r}.")
-    folder = Path(location)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--artifacts {location} cannot be made ({error.strerror}).") from None
-    return FileSystemArtifactStore(folder)
+    return FileSystemArtifactStore(location)
 
 
 def _sha256(path: Path) -> str:

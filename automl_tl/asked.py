@@ -57,4 +57,4 @@ class Asked:
                 raise UsageError(
                     "--artifacts is for a study that several machines share: give --storage too."
                 )
-            Artifacts(self.artifacts).check()
+            Artifacts(self.artifacts)

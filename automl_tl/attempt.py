@@ -38,6 +38,8 @@ SAID_SECONDS = 0.25
 """Progress is said at most this often."""
 TUNED_BEFORE_PRUNING = 3
 """Epochs of fine-tuning that every trial gets; the first ones say little of the last."""
+REASON_LENGTH = 4_000
+"""Of an error, in characters: MySQL takes 64 KiB for all facts of a trial together."""
 COSTLY_EPOCH = 5e9
 """Multiply-adds of a head's epoch from which on it is worth reporting each, and pruning."""
 
@@ -157,7 +159,8 @@ class Attempt:
             traceback.print_exception(error)
         if self.state == TrialState.FAIL:
             ours = isinstance(error, AutoMLError)
-            self.facts["reason"] = str(error) if ours else f"{type(error).__name__}: {error}"
+            reason = str(error) if ours else f"{type(error).__name__}: {error}"
+            self.facts["reason"] = reason[:REASON_LENGTH]
             if late and isinstance(error, FinishTraining | BackendDied):
                 self.facts["reason"] = self._too_long(error)
         self._lasted(together)

@@ -17,6 +17,9 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateF
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
+from automl_tl.database_errors import place, reason
+from automl_tl.errors import StudyError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -41,10 +44,13 @@ class Database(RDBStorage):
 
     Raises:
         Exception: Whatever SQLAlchemy and its drivers raise when it cannot be opened.
+
+    Every call raises ``StudyError`` when the database stays away, or refuses it.
     """
 
     def __init__(self, url: str, hurried: Callable[[], bool] | None = None) -> None:
         self._hurried = hurried
+        self._where = ""
         self._waiting = threading.local()
         sqlite = url.startswith("sqlite")
         options: dict[str, Any] = {"pool_pre_ping": True}
@@ -62,6 +68,7 @@ class Database(RDBStorage):
                 )
 
         self._patiently(lambda: _created_by_one(open_))
+        self._where = place(url)
 
     def stale(self, study_id: int) -> list[int]:
         """Return the ids of running trials that were silent for too long, by the server's clock."""
@@ -86,8 +93,13 @@ class Database(RDBStorage):
         return self._patiently(call)
 
     def _patiently(self, call: Callable[[], _T]) -> _T:
-        """Call, again and again while the database is away."""
-        if self._hurried is None or getattr(self._waiting, "inside", False):
+        """Call, again and again while the database is away.
+
+        Raises:
+            StudyError: When it stays away, or refuses the call; what the driver raises when it
+                cannot be opened.
+        """
+        if getattr(self._waiting, "inside", False):
             return call()
         end = time.monotonic() + PATIENCE_SECONDS
         pause = _FIRST_PAUSE
@@ -97,12 +109,19 @@ class Database(RDBStorage):
                 try:
                     return call()
                 except (StorageInternalError, DBAPIError) as error:
-                    if not _away(error) or self._hurried() or time.monotonic() > end:
-                        raise
+                    if not _away(error) or self._impatient() or time.monotonic() > end:
+                        if not self._where or not _from_driver(error):
+                            raise
+                        raise StudyError(
+                            f"The storage {self._where} cannot be used: {reason(error)}"
+                        ) from error
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
         finally:
             self._waiting.inside = False
+
+    def _impatient(self) -> bool:
+        return self._hurried is None or self._hurried()
 
 
 def _patient(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -113,16 +132,23 @@ def _patient(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-for _name in {*BaseStorage.__abstractmethods__, "record_heartbeat"} - set(vars(Database)):
+_BENEATH = {"_create_new_trial", "_get_best_trial_id", "_get_trials", "_set_trial_param"}
+"""What Optuna's cache, which it puts before a database, calls besides the public methods."""
+_METHODS = {*BaseStorage.__abstractmethods__, *_BENEATH, "record_heartbeat"}
+for _name in _METHODS - set(vars(Database)):
     setattr(Database, _name, _patient(getattr(RDBStorage, _name)))
 
 
 def _away(error: BaseException) -> bool:
     """Whether the database does not answer, or is busy, rather than refusing what it was asked."""
+    cause = _from_driver(error)
+    return bool(cause and (cause.connection_invalidated or isinstance(cause, OperationalError)))
+
+
+def _from_driver(error: BaseException) -> DBAPIError | None:
+    """Return what SQLAlchemy made of the driver's error, if it is one."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    if not isinstance(cause, DBAPIError):
-        return False
-    return cause.connection_invalidated or isinstance(cause, OperationalError)
+    return cause if isinstance(cause, DBAPIError) else None
 
 
 def _created_by_one(open_: Callable[[], None]) -> None:

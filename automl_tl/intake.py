@@ -76,13 +76,21 @@ def image_sizes(config: Config, space: Space) -> dict[Any, list[int]]:
 
 
 def decode_arrays(
-    index: DataIndex, sizes: Mapping[Any, list[int]], store: Store, stage: Stage | None
+    index: DataIndex,
+    sizes: Mapping[Any, list[int]],
+    store: Store,
+    stage: Stage | None,
+    files: pixels.Files | None = None,
 ) -> tuple[Arrays, int, pixels.Pixels]:
-    """Return all pixel arrays, the number of images decoded now, and the images' facts."""
+    """Return all pixel arrays, the number of images decoded now, and the images' facts.
+
+    The files are hashed once, unless their hashes are given.
+    """
+    files = files or pixels.read_files(index, stage)
     arrays: Arrays = {}
     decoded = 0
     for resize, wanted in sizes.items():
-        prepared = pixels.prepare(index, wanted, resize, store, stage)
+        prepared = pixels.prepare(index, wanted, resize, store, stage, files=files)
         decoded += prepared.decoded
         for size, path in prepared.paths.items():
             facts = pixels.key(prepared.dataset_hash, size, resize)

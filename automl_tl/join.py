@@ -13,11 +13,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from automl_tl import intake, networks, plugin_files, prepare
+from automl_tl.artifacts import Artifacts
 from automl_tl.cache import pixels
+from automl_tl.database_errors import place
 from automl_tl.errors import StudyError, UsageError
 from automl_tl.plugins import get_plugins
 from automl_tl.published import read_published
-from automl_tl.storage import Overtaken, find_optuna, place, sqlite_absolute
+from automl_tl.storage import Overtaken, find_optuna, sqlite_absolute
 from automl_tl.study import CONFIG, StudyDirectory, StudyExists, check_free
 from automl_tl.units import are, format_duration, plural
 
@@ -185,7 +187,11 @@ def join_study(
     """
     check_free(path)
     _check_same(asked, published.config)
-    index = _same_images(intake.open_data(asked.data, store, stage, deadline), published, stage)
+    artifacts = asked.artifacts or published.config.artifacts
+    if artifacts:
+        Artifacts(artifacts).check()
+    index = intake.open_data(asked.data, store, stage, deadline)
+    index, files = _same_images(index, published, stage)
     weights = {key: "none" for key, w in published.config.weights.items() if w == "none"}
     chosen = networks.choose_backbones(
         published.config.backbones,
@@ -203,15 +209,13 @@ def join_study(
         storage=asked.storage,
         log=tuple(dict.fromkeys(asked.log)),
         plugins=tuple(map(str, plugin_files.listed())),
-        artifacts=asked.artifacts or published.config.artifacts,
+        artifacts=artifacts,
     )
     space = prepare.study_space(config)
     specs = prepare.network_specs(config, space, store)
     _check_weights(prepare.identities(specs), published)
     sizes = intake.image_sizes(config, space)
-    arrays, decoded, prepared = intake.decode_arrays(index, sizes, store, stage)
-    if prepared.dataset_hash != published.data.dataset_hash:
-        raise StudyError(f"The images in {asked.data} changed while they were read: start again.")
+    arrays, decoded, _ = intake.decode_arrays(index, sizes, store, stage, files)
     facts = {**published.data.facts, "source": index.source, "decoded": decoded}
     names = tuple(item.name for item in index.items)
     data = replace(published.data, names=names, facts=facts)
@@ -239,17 +243,20 @@ def _check_same(asked: Asked, config: Config) -> None:
         )
 
 
-def _same_images(index: DataIndex, published: Published, stage: Stage) -> DataIndex:
+def _same_images(
+    index: DataIndex, published: Published, stage: Stage
+) -> tuple[DataIndex, pixels.Files]:
     """Return the images here in the study's order, each known by class and content."""
     here: defaultdict[tuple[str, str], deque[int]] = defaultdict(deque)
-    for row, digest in enumerate(pixels.hash_files(index, stage)):
+    files = pixels.read_files(index, stage)
+    for row, digest in enumerate(files.hashes):
         here[index.classes[index.items[row].label], digest].append(row)
     data = published.data
-    items, missing = [], []
+    rows, missing = [], []
     for name, label, digest in zip(data.names, data.labels, data.hashes, strict=True):
         same = here[data.classes[label], digest]
         if same:
-            items.append(replace(index.items[same.popleft()], label=int(label)))
+            rows.append(same.popleft())
         else:
             missing.append(name)
     others = sum(map(len, here.values()))
@@ -266,7 +273,9 @@ def _same_images(index: DataIndex, published: Published, stage: Stage) -> DataIn
             f"{plural(len(data.names), 'image')}: {' and '.join(filter(None, what))}. Every "
             "machine needs the same files in the same classes, whatever they are called."
         )
-    return replace(index, classes=data.classes, items=tuple(items))
+    labels = map(int, data.labels)
+    items = (replace(index.items[row], label=n) for row, n in zip(rows, labels, strict=True))
+    return replace(index, classes=data.classes, items=tuple(items)), files.of(rows)
 
 
 def _check_backbones(chosen: set[str], published: Published) -> None:

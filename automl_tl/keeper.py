@@ -35,6 +35,9 @@ class Keeper:
         directory: The study directory.
         data: The study's data.
         ledger: The study's trials; what is decided here stands on its last look.
+
+    Raises:
+        UsageError: When the study's artifacts cannot be put where they belong.
     """
 
     def __init__(self, directory: StudyDirectory, data: StudyData, ledger: Ledger) -> None:
@@ -43,6 +46,8 @@ class Keeper:
         self._ledger = ledger
         location = directory.config.artifacts
         self._artifacts = Artifacts(location) if location else None
+        if self._artifacts:
+            self._artifacts.check()
         self._dropped: set[str] = set()
 
     def keep(self, attempt: Attempt, outcome: Outcome) -> None:

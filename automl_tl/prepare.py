@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from automl_tl import metrics, networks, plugin_files
+from automl_tl.artifacts import Artifacts
 from automl_tl.cache import pixels
 from automl_tl.devices import check_device
 from automl_tl.errors import DataError, StudyError
@@ -87,6 +88,8 @@ def new_study(
         AutoMLError: One sentence about what is wrong; no study is left behind.
     """
     check_free(path)
+    if asked.artifacts:
+        Artifacts(asked.artifacts).make()
     plugins = get_plugins()
     for problem in plugins.problems:
         tell(f"Plugin {problem.plugin}: {problem.message}")

@@ -15,6 +15,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from automl_tl.database_errors import not_opened, reason
 from automl_tl.errors import StudyError
 from automl_tl.indexed import IndexedStorage
 from automl_tl.journal import Journal, damage
@@ -62,12 +63,9 @@ def open_storage(
     except Exception as error:  # SQLAlchemy's drivers raise whatever they like
         if url is None:
             journal = directory / JOURNAL
-            reason = f"The storage {journal} cannot be opened: {_first_line(error)}"
-            raise StudyError(damage(journal) or reason) from None
-        if isinstance(error, ModuleNotFoundError):
-            raise StudyError(_driver(url, str(error.name))) from None
-        where = place(url)
-        raise StudyError(f"The storage {where} cannot be opened: {_first_line(error)}") from None
+            why = f"The storage {journal} cannot be opened: {reason(error)}"
+            raise StudyError(damage(journal) or why) from None
+        raise StudyError(not_opened(error, url)) from None
 
 
 def create_optuna(
@@ -92,9 +90,7 @@ def create_optuna(
     except optuna.exceptions.DuplicatedStudyError:
         raise Overtaken(f"Another machine has just created the study {name!r}.") from None
     except Exception as error:  # see open_storage
-        raise StudyError(
-            f"The study {name!r} cannot be written to its storage: {_first_line(error)}"
-        ) from None
+        raise _failed(name, "written to", error) from None
 
 
 def open_optuna(
@@ -130,9 +126,7 @@ def open_optuna(
             f"The study {name!r} is not in {where}: was the file emptied or moved?"
         ) from None
     except Exception as error:  # see open_storage
-        raise StudyError(
-            f"The study {name!r} cannot be read from its storage: {_first_line(error)}"
-        ) from None
+        raise _failed(name, "read from", error) from None
 
 
 def _from_activations(trial: FrozenTrial) -> bool:
@@ -151,6 +145,8 @@ def find_optuna(directory: Path, url: str, name: str) -> optuna.Study | None:
         return optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         return None
+    except Exception as error:  # see open_storage
+        raise _failed(name, "read from", error) from None
 
 
 def ask(study: optuna.Study) -> optuna.Trial:
@@ -158,11 +154,6 @@ def ask(study: optuna.Study) -> optuna.Trial:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
         return study.ask()
-
-
-def place(url: str) -> str:
-    """Return a storage URL without the user and the password."""
-    return url.rsplit("@", maxsplit=1)[-1]
 
 
 def reap(
@@ -263,13 +254,8 @@ def sqlite_absolute(url: str | None) -> str | None:
     return prefix + os.path.abspath(url[len(prefix) :])
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-def _driver(url: str, module: str) -> str:
-    """Say that a database's driver is missing, and how to get it."""
-    extra = {"psycopg": "postgresql", "pymysql": "mysql"}.get(module)
-    cure = f'pip install "automl-tl[{extra}]"' if extra else f"pip install {module}"
-    return f"The storage {place(url)} needs the Python package {module}: {cure}."
+def _failed(name: str, done: str, error: Exception) -> StudyError:
+    """Return what to tell of a study that could not be read or written."""
+    if isinstance(error, StudyError):
+        return error
+    return StudyError(f"The study {name!r} cannot be {done} its storage: {reason(error)}")

@@ -70,7 +70,7 @@ def test_another_machine_gets_the_figures_of_all_and_the_models_of_the_best(
 ) -> None:
     here, there = _directory(tmp_path / "here", place), _directory(tmp_path / "there", place)
     study = optuna.create_study(direction="maximize")
-    Artifacts(place).check()
+    Artifacts(place).make()
     for number in range(5):
         files = {"head.safetensors": b"head %d" % number, "history.json": b"%d" % number}
         _trial(study, here, number / 10, files)
@@ -90,6 +90,7 @@ def test_another_machine_gets_the_figures_of_all_and_the_models_of_the_best(
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     place = str(tmp_path / "artifacts")
+    Artifacts(place).make()
     here, there = _directory(tmp_path / "here", place), _directory(tmp_path / "there", place)
     study = optuna.create_study(direction="maximize")
     _trial(study, here, 0.5, {"model.safetensors": b"weights"})
@@ -102,6 +103,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_trials_record_leads_out_of_no_folder(tmp_path: Path) -> None:
     place = str(tmp_path / "artifacts")
+    Artifacts(place).make()
     there = _directory(tmp_path / "there", place)
     study = optuna.create_study(direction="maximize")
     trial = study.ask()
@@ -123,6 +125,23 @@ def test_a_place_that_is_none(place: str) -> None:
 def test_a_bucket_that_is_not_there(bucket: str) -> None:
     with pytest.raises(UsageError, match="--artifacts s3://other cannot be written"):
         Artifacts("s3://other").check()
+
+
+def test_a_folder_that_is_not_there_is_not_made_but_by_who_begins(tmp_path: Path) -> None:
+    place = tmp_path / "not" / "mounted"
+    with pytest.raises(UsageError, match="is not on this machine: mount the one"):
+        Artifacts(str(place)).check()
+    there = _directory(tmp_path / "there", str(place))
+    study = optuna.create_study(direction="maximize")
+    trial = study.ask()
+    known = {"history.json": {"id": "1", "sha256": "0"}}
+    trial.set_user_attr(storage.FACTS, {FILES: known})
+    study.tell(trial, 0.5)
+    bring(there, study)  # shows what is here
+    assert not place.exists()
+    (tmp_path / "not").write_text("")
+    with pytest.raises(UsageError, match=r"cannot be made \(Not a directory\)"):
+        Artifacts(str(place)).make()
 
 
 def test_a_folder_is_found_from_everywhere(tmp_path: Path, monkeypatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import optuna
 import pytest
@@ -123,6 +125,14 @@ def test_what_ended_through_no_fault_of_its_own_is_tried_again(owner, error, sta
     assert (event, facts["state"], facts["again"]) == ("trial_finished", state, again)
     assert str(error) in facts["reason"]
     assert [t.state for t in owner.study.trials][1:] == [TrialState.WAITING] * again
+
+
+def test_a_reason_that_no_database_would_take_is_cut(owner):
+    attempt, _ = begin(owner)
+    attempt.fail(TrialError("x" * 100_000))
+    attempt.tell()
+    (trial,) = owner.study.get_trials()
+    assert len(json.dumps(trial.user_attrs[storage.FACTS])) < 2**16
 
 
 @pytest.mark.parametrize(

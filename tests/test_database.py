@@ -10,20 +10,23 @@ import optuna
 import pytest
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import TrialState
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from automl_tl import database, owner, sharing, storage
 from automl_tl.database import Database
 from automl_tl.errors import StudyError
 from automl_tl.heart import Heart
 from automl_tl.sharing import Sharing
-from tests.postgres import postgres
+from tests.servers import mysql, postgres, server
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from tests.postgres import Server
+    from tests.servers import Server
 
-__all__ = ["postgres"]
+__all__ = ["mysql", "postgres", "server"]
 
 
 @pytest.fixture
@@ -36,29 +39,125 @@ def _study(url: str, hurried=lambda: False) -> optuna.Study:
     return optuna.create_study(storage=found, study_name="s", load_if_exists=True)
 
 
-def test_a_call_waits_while_the_database_is_away(postgres: Server) -> None:
-    study = _study(postgres.url)
+def test_a_call_waits_while_the_database_is_away(server: Server) -> None:
+    study = _study(server.url)
     trial = storage.ask(study)
     trial.suggest_float("x", 0, 1)
-    postgres.stop()
-    threading.Timer(1.5, postgres.start).start()
+    server.stop()
+    threading.Timer(1.5, server.start).start()
     before = time.monotonic()
     study.tell(trial, 0.5)
     assert time.monotonic() - before > 1
-    assert [t.state for t in _study(postgres.url).trials] == [TrialState.COMPLETE]
+    assert [t.state for t in _study(server.url).trials] == [TrialState.COMPLETE]
     study.ask().report(0.1, 0)
 
 
-def test_who_is_in_a_hurry_does_not_wait(postgres: Server) -> None:
-    study = _study(postgres.url, hurried=lambda: True)
-    postgres.stop()
+def test_every_call_waits(url: str) -> None:
+    """Also those that Optuna's cache makes past the public methods."""
+    study = _study(url)
+    found = storage.database(study)
+    assert found is not None
+    away = threading.Event()
+
+    def fail_once(*_: object) -> None:
+        if away.is_set():
+            away.clear()
+            raise OperationalError("SELECT 1", {}, Exception("server closed the connection"))
+
+    event.listen(found.engine, "before_cursor_execute", fail_once)
+    trial = storage.ask(study)
+    calls: list[Callable[[], object]] = [
+        lambda: storage.ask(study),
+        lambda: trial.suggest_float("x", 0, 1),
+        lambda: trial.report(0.5, 0),
+        lambda: trial.set_user_attr("a", 1),
+        lambda: study.tell(trial, 0.5),
+        study.get_trials,
+        lambda: study.best_trial,
+        lambda: study.enqueue_trial({"x": 0.1}),
+        lambda: study.set_user_attr("a", 1),
+        lambda: study.user_attrs,
+        lambda: storage.stale(study),
+        lambda: found.record_heartbeat(1),
+    ]
+    for call in calls:
+        away.set()
+        call()
+        assert not away.is_set(), "this call asks nothing of the database"
+
+
+def test_who_is_in_a_hurry_does_not_wait(server: Server) -> None:
+    study = _study(server.url, hurried=lambda: True)
+    server.stop()
     try:
-        with pytest.raises(StorageInternalError):
+        with pytest.raises(
+            StudyError, match=r"127\.0\.0\.1:\d+/\w+ cannot be used: .* server runs"
+        ):
             storage.ask(study)
-        with pytest.raises(StudyError, match=r"The storage 127\.0\.0\.1:\d+/postgres cannot be op"):
-            storage.open_storage(None, postgres.url)
+        with pytest.raises(
+            StudyError, match=r"The storage 127\.0\.0\.1:\d+/\w+ cannot be opened: "
+        ):
+            storage.open_storage(None, server.url)
     finally:
-        postgres.start()
+        server.start()
+
+
+def test_what_a_database_refuses_is_a_sentence(server: Server, tmp_path: Path) -> None:
+    def refused(url: str) -> str:
+        with pytest.raises(StudyError) as caught:
+            storage.create_optuna(tmp_path, url, "s", "maximize")
+        sentence = str(caught.value)
+        assert "\n" not in sentence and "Error" not in sentence and "tested" not in sentence
+        return sentence
+
+    whole, _, name = server.url.rpartition("/")
+    assert "create the database" in refused(f"{whole}/nosuch")
+    driver, _, address = whole.partition("://")
+    if driver.startswith("mysql"):
+        assert "names no database" in refused(whole)
+        address = address.partition("@")[2]
+        said = refused(f"{driver}://tester:wrong@{address}/{name}")
+        assert "Access denied" in said and "check the user and the password" in said
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("mysql://me@h/d", r'h/d needs .* pymysql: pip install "automl-tl\[mysql\]", and begin'),
+        ("mysql+mysqldb://h/d", "and begin the URL with mysql[+]pymysql://"),
+        ("oracle://h/d", "needs the Python package oracledb: pip install oracledb"),
+    ],
+)
+def test_a_missing_driver_is_named(url: str, sentence: str) -> None:
+    with pytest.raises(StudyError, match=sentence):
+        storage.open_storage(None, url)
+
+
+@pytest.mark.slow
+def test_many_that_ask_at_once_leave_no_gap(server: Server) -> None:
+    """MySQL reads as of a transaction's start, where PostgreSQL reads what is there now."""
+
+    def search() -> None:
+        study = optuna.create_study(
+            storage=storage.open_storage(None, server.url, lambda: False),
+            study_name="many",
+            load_if_exists=True,
+            sampler=optuna.samplers.RandomSampler(),
+        )
+        for _ in range(20):
+            trial = storage.ask(study)
+            trial.report(trial.suggest_float("x", 0, 1), 0)
+            study.tell(trial, 0.5)
+
+    searches = [threading.Thread(target=search) for _ in range(4)]
+    for thread in searches:
+        thread.start()
+    for thread in searches:
+        thread.join()
+    study = optuna.load_study(study_name="many", storage=storage.open_storage(None, server.url))
+    assert [(t.number, t.state.name) for t in study.trials] == [
+        (number, "COMPLETE") for number in range(80)
+    ]
 
 
 def test_waiting_ends(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,16 +167,12 @@ def test_waiting_ends(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def away(*_: object) -> None:
         calls.append(0)
-        raise StorageInternalError from optuna_operational()
-
-    def optuna_operational() -> Exception:
-        from sqlalchemy.exc import OperationalError
-
-        return OperationalError("SELECT 1", {}, Exception("server closed the connection"))
+        error = OperationalError("SELECT 1", {}, Exception("server closed the connection"))
+        raise StorageInternalError from error
 
     found = storage.database(study)
     assert found is not None
-    with pytest.raises(StorageInternalError):
+    with pytest.raises(StudyError, match=r"cannot be used: server closed the connection\."):
         found._patiently(away)
     assert len(calls) > 1
     with pytest.raises(ZeroDivisionError):
@@ -90,7 +185,6 @@ def test_an_answer_that_was_lost_does_not_fail_the_trial(
     study = _study(url)
     trial = storage.ask(study)
     told = optuna.storages.RDBStorage.set_trial_state_values
-    from sqlalchemy.exc import OperationalError
 
     def tell_and_lose(self, *arguments, lost=[]) -> bool:  # noqa: B006
         done = told(self, *arguments)
@@ -106,9 +200,14 @@ def test_an_answer_that_was_lost_does_not_fail_the_trial(
         trial.report(0.1, 3)
 
 
+@pytest.mark.parametrize(
+    "at", ["url", *(pytest.param(one, marks=pytest.mark.slow) for one in ("postgres", "mysql"))]
+)
 def test_a_silent_trial_is_failed_and_tried_again_and_one_with_a_heart_is_not(
-    url: str, monkeypatch: pytest.MonkeyPatch
+    at: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    found = request.getfixturevalue(at)
+    url = found if at == "url" else found.url
     monkeypatch.setattr(database, "BEAT_SECONDS", 1)
     monkeypatch.setattr(database, "STALE_SECONDS", 2)
     elsewhere = _study(url)
@@ -159,7 +258,7 @@ def test_a_journal_needs_no_heart(tmp_path: Path) -> None:
     assert not here.due
 
 
-def test_two_that_create_the_tables_at_once(postgres: Server, tmp_path: Path) -> None:
+def test_two_that_create_the_tables_at_once(tmp_path: Path) -> None:
     opened: list[object] = []
 
     def open_() -> None:

@@ -56,6 +56,25 @@ class Pixels:
     resize: decode.Resize
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What reading the files of a data set tells, in the index's order.
+
+    Attributes:
+        hashes: SHA-256 of every file's bytes; empty for an unreadable file.
+        unreadable: Reason by index.
+    """
+
+    hashes: tuple[str, ...]
+    unreadable: Mapping[int, str]
+
+    def of(self, rows: Sequence[int]) -> Files:
+        """Return the same of these rows, in their order."""
+        hashes = tuple(self.hashes[row] for row in rows)
+        reasons = {n: self.unreadable[row] for n, row in enumerate(rows) if row in self.unreadable}
+        return Files(hashes, reasons)
+
+
 def key(dataset_hash: str, size: int, resize: str) -> dict[str, Any]:
     """Return the key of an array of pixels in the store."""
     return {
@@ -78,11 +97,12 @@ def prepare(
     store: Store,
     progress: Progress | None = None,
     workers: int | None = None,
+    files: Files | None = None,
 ) -> Pixels:
     """Find or make the arrays of a data set's pixels.
 
-    Every file is read and hashed. What is not stored is decoded in one pass over the images for
-    all missing sizes together; other processes that want it wait.
+    Every file is read and hashed, unless that has been done. What is not stored is decoded in one
+    pass over the images for all missing sizes together; other processes that want it wait.
 
     Args:
         index: The data set.
@@ -91,13 +111,15 @@ def prepare(
         store: Where the arrays are kept.
         progress: Called with ``reading`` or ``decoding``, images done, images in all.
         workers: Number of threads; the CPUs that this process may use by default.
+        files: What ``read_files`` has returned.
 
     Raises:
         CacheError: An array does not fit.
         DataError: A file changed meanwhile.
     """
     notify: Progress = progress or _ignore
-    hashes, broken = _hash_files(index, notify, workers)
+    files = files or read_files(index, notify, workers)
+    hashes, broken = files.hashes, dict(files.unreadable)
     dataset_hash = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     keys = {size: key(dataset_hash, size, resize) for size in sizes}
     entries = {size: store.find(KIND, facts) for size, facts in keys.items()}
@@ -119,7 +141,7 @@ def prepare(
     for entry in complete.values():
         broken |= {int(row): reason for row, reason in entry.meta["broken"].items()}
     return Pixels(
-        hashes=tuple(hashes),
+        hashes=hashes,
         broken=dict(sorted(broken.items())),
         paths={size: entry.path for size, entry in complete.items()},
         dataset_hash=dataset_hash,
@@ -129,19 +151,10 @@ def prepare(
     )
 
 
-def hash_files(index: DataIndex, progress: Progress | None = None) -> list[str]:
-    """Return the SHA-256 of every file's bytes, in the index's order; empty where unreadable."""
-    return _hash_files(index, progress or _ignore, None)[0]
-
-
-def _ignore(what: str, done: int, total: int) -> None:
-    pass
-
-
-def _hash_files(
-    index: DataIndex, notify: Progress, workers: int | None
-) -> tuple[list[str], dict[int, str]]:
-    """Return the hashes, and what cannot be read."""
+def read_files(
+    index: DataIndex, progress: Progress | None = None, workers: int | None = None
+) -> Files:
+    """Read and hash every file, once; see ``prepare``."""
 
     def read(path: Path) -> tuple[str, str]:
         try:
@@ -157,8 +170,9 @@ def _hash_files(
             hashes.append(digest)
             if not digest:
                 broken[row] = reason
-            notify("reading", row + 1, total)
-    return hashes, broken
+            if progress:
+                progress("reading", row + 1, total)
+    return Files(tuple(hashes), broken)
 
 
 class _Filling:
@@ -240,3 +254,7 @@ class _Filling:
             first.setdefault(digest, row) if digest else row
             for row, digest in enumerate(self._hashes)
         ]
+
+
+def _ignore(what: str, done: int, total: int) -> None:
+    pass

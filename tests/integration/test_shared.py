@@ -1,4 +1,4 @@
-"""One study in PostgreSQL, searched from two folders as by two machines, whatever breaks."""
+"""One study in a database, searched from two folders as by two machines, whatever breaks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 import shutil
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -15,18 +16,19 @@ import pytest
 from optuna.trial import TrialState
 
 from automl_tl import Study, join, storage
+from automl_tl.cache import pixels
 from automl_tl.errors import StudyError
 from automl_tl.study import KEEP_MODELS
 from tests.commandline import CommandLine, tree
-from tests.postgres import postgres
+from tests.servers import mysql, postgres
 
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
-    from tests.postgres import Server
+    from tests.servers import Server
 
-__all__ = ["postgres"]
+__all__ = ["mysql", "postgres"]
 
 SPACE = ("--backbone", "torch/tiny", "--set", "epochs=2..6", "--set", "depth=0.5..1")
 
@@ -45,8 +47,8 @@ def machines(tmp_path: Path, photos: Path) -> tuple[CommandLine, CommandLine]:
     return CommandLine(one, one / "cache"), CommandLine(two, two / "cache")
 
 
-def _study(postgres: Server, name: str) -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=storage.open_storage(None, postgres.url))
+def _study(server: Server, name: str) -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=storage.open_storage(None, server.url))
 
 
 def _check(study: optuna.Study, bound: int, workers: int) -> list[optuna.trial.FrozenTrial]:
@@ -62,14 +64,19 @@ def _check(study: optuna.Study, bound: int, workers: int) -> list[optuna.trial.F
     return trials
 
 
+@pytest.mark.parametrize("kind", ["postgres", pytest.param("mysql", marks=pytest.mark.slow)])
 def test_two_machines_begin_the_same_study_at_once(
-    machines: tuple[CommandLine, CommandLine], postgres: Server, tmp_path: Path
+    machines: tuple[CommandLine, CommandLine],
+    kind: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
+    server: Server = request.getfixturevalue(kind)
     files = tmp_path / "files"
-    shared = ("--study", "both", "--storage", postgres.url, "--artifacts", str(files))
+    shared = ("--study", "both", "--storage", server.url, "--artifacts", str(files))
     command = ("search", "photos", *shared, "--trials", "5", *SPACE)
     _run_at_once(machines, command)
-    trials = _check(_study(postgres, "both"), 5, 2)
+    trials = _check(_study(server, "both"), 5, 2)
     for machine in machines:  # every machine can export every model and knows the same best one
         assert "agrees with the trained model" in machine.run("export", "both", "-o", "model.onnx")
         assert machine.show("both")["state"]["running"] == 0
@@ -102,6 +109,14 @@ def test_who_is_overtaken_while_creating_a_study_joins_it(
 ) -> None:
     monkeypatch.setenv("AUTOML_TL_CACHE", str(tmp_path / "cache"))
     url = f"sqlite:///{tmp_path / 'study.db'}"
+    read: list[Path] = []
+    real = pixels.read_image_file
+
+    def note(path: Path) -> bytes:
+        read.append(path)
+        return real(path)
+
+    monkeypatch.setattr(pixels, "read_image_file", note)
     made = [
         Study.create(
             machine.folder / "s", machine.folder / "photos", backbones=["torch/tiny"], storage=url
@@ -116,18 +131,20 @@ def test_who_is_overtaken_while_creating_a_study_joins_it(
 
     monkeypatch.setattr(join, "find", too_early)
     two = machines[1].folder
+    read.clear()
     joined = Study.create(two / "s", two / "photos", backbones=["torch/tiny"], storage=url)
     assert len(looked) == 2
+    assert set(Counter(read).values()) == {2}  # to begin the study, and to join it
     first, second = made[0]._data, joined._data
     assert first.names != second.names
     assert (first.hashes, first.splits) == (second.hashes, second.splits)
 
 
-def _finished(postgres: Server, name: str) -> dict[int, TrialState]:
+def _finished(server: Server, name: str) -> dict[int, TrialState]:
     """Return the trials that count: finished, and not tried again."""
     try:
-        trials = _study(postgres, name).get_trials()
-    except (KeyError, StudyError):  # not begun yet, or PostgreSQL is away
+        trials = _study(server, name).get_trials()
+    except (KeyError, StudyError):  # not begun yet, or the server is away
         return {}
     return {t.number: t.state for t in trials if t.state.is_finished() and not storage.given_up(t)}
 
@@ -144,6 +161,9 @@ def test_other_images_weights_or_options_do_not_mix(
     one.run("search", "photos", *shared, "--trials", "1", *SPACE)
     said = two.run("search", "photos", *shared, "--seed", "5", code=2)
     assert "was begun with another --seed" in said
+    said = two.run("search", "photos", *shared, "--artifacts", str(two.folder / "no"), code=2)
+    assert "no that --artifacts names is not on this machine" in said
+    assert not (two.folder / "no").exists()
     said = two.run("search", "photos", *shared, "--weights", "torch/tiny=none", code=2)
     assert "The weights of torch/tiny here are not those" in said
     moved = two.folder / "photos" / "circle" / "moved.png"
@@ -171,21 +191,23 @@ def test_a_worker_waits_for_its_study_and_keeps_to_its_bounds(
 
 
 @pytest.mark.parametrize(
-    ("bound", "kills", "away"),
-    [(9, 3, 2.0), (200, 60, 20.0)],
+    ("kind", "bound", "kills", "away"),
+    [("postgres", 9, 3, 2.0), ("mysql", 9, 3, 2.0), ("postgres", 200, 60, 20.0)],
 )
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_random_kills_and_a_database_that_stops_lose_nothing(
     machines: tuple[CommandLine, CommandLine],
-    postgres: Server,
+    request: pytest.FixtureRequest,
+    kind: str,
     bound: int,
     kills: int,
     away: float,
 ) -> None:
     """Three workers under two supervisors; a kill takes a framework, a worker or everything."""
+    server: Server = request.getfixturevalue(kind)
     name = f"night-{bound}"
-    shared = ("search", "photos", "--study", name, "--storage", postgres.url)
+    shared = ("search", "photos", "--study", name, "--storage", server.url)
     commands = [
         (*shared, "--trials", str(bound), "--workers", workers, *SPACE) for workers in ("2", "1")
     ]
@@ -198,7 +220,7 @@ def test_random_kills_and_a_database_that_stops_lose_nothing(
             for index, machine in enumerate(machines):
                 if index not in running or running[index].poll() is not None:
                     running[index] = machine.start(*commands[index])
-            now = _finished(postgres, name)
+            now = _finished(server, name)
             if len(now) >= bound * kill // kills:
                 break
             time.sleep(0.5)
@@ -208,14 +230,14 @@ def test_random_kills_and_a_database_that_stops_lose_nothing(
         if outage:
             outage.join()
         if kill == kills // 2:
-            outage = threading.Thread(target=postgres.restart_after, args=(away,))
+            outage = threading.Thread(target=server.restart_after, args=(away,))
             outage.start()
             time.sleep(away)
-            continue
+            continue  # the searches wait meanwhile: see test_searches_wait_for_their_database
         victims = tree(running[draw.randrange(2)])
-        kind = draw.choice(("a worker or its framework", "everything"))
-        print(f"{len(now)} finished; kill {kind} of {len(victims)} processes")
-        if kind != "everything":
+        what = draw.choice(("a worker or its framework", "everything"))
+        print(f"{len(now)} finished; kill {what} of {len(victims)} processes")
+        if what != "everything":
             victims = draw.sample(victims[1:], min(1, len(victims) - 1))
         for victim in victims:
             with suppress(psutil.NoSuchProcess):
@@ -224,7 +246,25 @@ def test_random_kills_and_a_database_that_stops_lose_nothing(
         if running[index].poll() is None:
             running[index].communicate(timeout=1800)
         machine.run(*commands[index])
-    study = _study(postgres, name)
+    study = _study(server, name)
     trials = _check(study, bound, 3)
     assert {n: trials[n].state for n in finished} == finished
     print({state.name: sum(t.state == state for t in trials) for state in TrialState})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["postgres", "mysql"])
+def test_searches_wait_for_their_database(
+    machines: tuple[CommandLine, CommandLine], request: pytest.FixtureRequest, kind: str
+) -> None:
+    server: Server = request.getfixturevalue(kind)
+    shared = ("search", "photos", "--study", "waits", "--storage", server.url, "--trials", "8")
+    both = [machine.start(*shared, *SPACE) for machine in machines]
+    while len(_finished(server, "waits")) < 3:
+        assert [process.poll() for process in both] == [None, None]
+        time.sleep(0.5)
+    server.restart_after(20.0)
+    said = [process.communicate(timeout=600) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    trials = _check(_study(server, "waits"), 8, 2)
+    assert not [t for t in trials if t.state == TrialState.FAIL]

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from automl_tl.protocols import Engine
     from automl_tl.specs import WorkerSettings
 
+_NO_NODE = b"raylet_ipc_client.cc"
+"""What the log has when Ray did not find its node here; it ends the process then."""
+
 
 def check(options: Mapping[str, Any]) -> None:
     """Check the options, and that somebody answers at the address."""
@@ -36,7 +39,18 @@ def create(settings: WorkerSettings) -> Engine:
 
     if settings.devices[0] == "cpu" and settings.options.get("gpus_per_trial"):
         raise UsageError("--gpus-per-trial is for trials on GPUs: leave it or --device cpu out.")
-    return Apart(settings, "automl_tl_ray.driver", "ray")
+    log = settings.directory / "logs" / "ray.log"
+    before = log.stat().st_size if log.is_file() else 0
+    try:
+        return Apart(settings, "automl_tl_ray.driver", "ray")
+    except EngineError:
+        if _NO_NODE in log.read_bytes()[before:]:
+            address = settings.options.get("address")
+            raise EngineError(
+                f"This machine is no node of the Ray cluster at {address}: make it one with "
+                f"`ray start --address={address}`, or search from one that is."
+            ) from None
+        raise
 
 
 @hookimpl
