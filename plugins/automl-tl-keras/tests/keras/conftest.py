@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
     from automl_tl.types import EpochReport, TrainFacts
     from automl_tl_keras.train import KerasTrainer
+
+
+def pytest_collection_finish() -> None:
+    # Keras asks for many collections; none of them need look through all that was imported.
+    gc.freeze()
 
 
 def random_network(name: str, image_size: int, _weights: Path | None) -> keras.Model:
