@@ -15,6 +15,7 @@ from automl_tl.cache.store import Store
 from automl_tl.errors import StudyError
 from automl_tl.kept import head_weights
 from automl_tl.recorded import open_study
+from automl_tl.report.trials import rows, time_spent
 from automl_tl.report.write import write_report
 from tests.fuzz.mutations import fuzzed, mutated, read
 from tests.report.conftest import fill, make
@@ -88,6 +89,15 @@ def test_what_was_refused_too_late_once(
     (path / name).write_bytes(unchecked(path / name).replace(text, changed))
     with pytest.raises(StudyError, match="damaged"):
         Study.open(path).summary()
+
+
+def test_a_history_that_is_none_is_left_out(fresh: Fresh, sound: Path) -> None:
+    path = fresh() / "study"
+    shutil.copytree(sound, path)
+    history = path / "trials" / "00003" / "history.json"
+    history.write_bytes(history.read_bytes().replace(b'"seconds"', b'"second"'))
+    study = Study.open(path)
+    assert time_spent(study._directory, rows(study._study()))["search_s"] > 0
 
 
 @fuzzed
