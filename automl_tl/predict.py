@@ -6,8 +6,8 @@ onnxruntime runs ONNX, the LiteRT interpreter LiteRT, and its framework any othe
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections import deque
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from automl_tl import litert_model
-from automl_tl.data.decode import decode
-from automl_tl.data.stray import is_stray
-from automl_tl.errors import ImageError, UsageError
+from automl_tl.data.decoding import Decoders
+from automl_tl.data.squares import Squares
+from automl_tl.errors import UsageError
 from automl_tl.identify import identify
 from automl_tl.litert_model import LitertModel
 from automl_tl.metrics import probabilities
-from automl_tl.onnx_model import OnnxModel, available_cpus
+from automl_tl.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from concurrent.futures import Executor, Future
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
     from typing import Protocol, Self
 
@@ -85,12 +84,19 @@ class Predictor:
     """
 
     def __init__(
-        self, path: Path, facts: ModelFacts, runtime: str, model: Classifier, resources: ExitStack
+        self,
+        path: Path,
+        facts: ModelFacts,
+        runtime: str,
+        model: Classifier,
+        decoders: Decoders,
+        resources: ExitStack,
     ) -> None:
         self.path = path
         self.facts = facts
         self.runtime = runtime
         self._model = model
+        self._decoders = decoders
         self._resources = resources
 
     def __enter__(self) -> Self:
@@ -105,7 +111,7 @@ class Predictor:
         self.close()
 
     def close(self) -> None:
-        """End the backend's process, if there is one."""
+        """End the processes: of the decoder, and of the backend, if there is one."""
         self._resources.close()
 
     def logits(self, pixels: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.float32]:
@@ -119,13 +125,17 @@ class Predictor:
             images: Files. The next batch is decoded while the model works on the last one.
             batch_size: Images decoded and run at once.
         """
-        todo = iter(images)
-        with ThreadPoolExecutor(min(available_cpus(), 8)) as pool:
-            batch = self._submit(pool, todo, batch_size)
-            while batch:
-                following = self._submit(pool, todo, batch_size)
-                yield from self._run(batch)
-                batch = following
+        size, resize = self.facts.image_size, self.facts.resize
+        paths: deque[Path] = deque()
+
+        def asked() -> Iterator[tuple[str, int, str]]:
+            for path in images:
+                paths.append(path)
+                yield os.path.abspath(path), size, resize
+
+        with self._decoders.borrow() as decoder, closing(decoder.results(asked())) as results:
+            while batch := list(islice(results, batch_size)):
+                yield from self._run([(paths.popleft(), pixels) for pixels in batch])
 
     def classify(
         self, images: Iterable[str | Path], top: int = 5, batch_size: int = 32
@@ -157,17 +167,10 @@ class Predictor:
                 ranked = tuple((self.facts.classes[i], float(shares[i])) for i in order)
             yield Prediction(scored.path, ranked, scored.error)
 
-    def _submit(
-        self, pool: Executor, images: Iterator[Path], count: int
-    ) -> list[tuple[Path, Future[NDArray[np.uint8] | str]]]:
-        size, resize = self.facts.image_size, self.facts.resize
-        return [(path, pool.submit(_read, path, size, resize)) for path in islice(images, count)]
-
-    def _run(self, batch: list[tuple[Path, Future[NDArray[np.uint8] | str]]]) -> Iterator[Scored]:
-        decoded = [(path, future.result()) for path, future in batch]
-        good = [pixels for _, pixels in decoded if not isinstance(pixels, str)]
+    def _run(self, batch: Sequence[tuple[Path, NDArray[np.uint8] | str]]) -> Iterator[Scored]:
+        good = [pixels for _, pixels in batch if not isinstance(pixels, str)]
         rows = iter(self.logits(np.stack(good), len(good))) if good else iter(())
-        for path, pixels in decoded:
+        for path, pixels in batch:
             if isinstance(pixels, str):
                 yield Scored(path, None, pixels)
                 continue
@@ -190,15 +193,15 @@ def open_model(path: str | Path, device: str = "auto") -> Predictor:
         UsageError: When the runtime does not have the device, or the backend is not installed.
     """
     file = identify(Path(path))
-    resources = ExitStack()
-    if opened := open_alone(file, str(path), device):
-        return Predictor(file.path, file.facts, *opened, resources)
-    from automl_tl.host import BackendHost
+    with ExitStack() as resources:
+        decoders = resources.enter_context(Decoders(Squares()))  # starts while the model opens
+        opened = open_alone(file, str(path), device)
+        if not opened:
+            from automl_tl.host import BackendHost
 
-    with resources:
-        host = resources.enter_context(BackendHost(file.facts.backend, device))
-        model = host.load(file.path.resolve())
-        return Predictor(file.path, file.facts, host.name, model, resources.pop_all())
+            host = resources.enter_context(BackendHost(file.facts.backend, device))
+            opened = host.name, host.load(file.path.resolve())
+        return Predictor(file.path, file.facts, *opened, decoders, resources.pop_all())
 
 
 def open_alone(file: ModelFile, name: str, device: str) -> tuple[str, Classifier] | None:
@@ -239,6 +242,8 @@ def find_images(images: Iterable[str | Path]) -> Iterator[Path]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
+    from automl_tl.data.stray import is_stray
+
     visited = set()
     for root, folders, files in os.walk(folder, followlinks=True):
         status = os.stat(root)
@@ -253,19 +258,3 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 def _may_be_image(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in _JUNK
-
-
-def _read(path: Path, size: int, resize: str) -> NDArray[np.uint8] | str:
-    """Return the pixels of an image, or why there are none."""
-    try:
-        if os.path.isfile(path):
-            return decode(path.read_bytes(), size, resize)  # type: ignore[arg-type]
-    except ImageError as error:
-        return str(error)
-    except OSError as error:
-        return error.strerror or str(error)
-    except MemoryError:
-        return "too large for the memory"
-    if os.path.isdir(path):
-        return "a folder without any image"
-    return "no regular file" if os.path.exists(path) else "no such file"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from automl_tl import imagenet
+from automl_tl.data.decoding import Decoders
+from automl_tl.data.squares import Squares
 from automl_tl.errors import UsageError, WeightsError
 from automl_tl.host import BackendHost
 from automl_tl.modelfile import ModelFacts
@@ -59,13 +61,14 @@ def open_classifier(
     names = imagenet.class_names()
     size = backbone.input_size
     with ExitStack() as resources:
+        decoders = resources.enter_context(Decoders(Squares()))
         host = resources.enter_context(BackendHost(backbone.backend, device))
         model = host.classifier(key, path)
         width = model.logits(np.zeros((1, size, size, 3), np.uint8)).shape[-1]
         if width != len(names):
             raise _nameless(key, f"{width} classes")
         facts = ModelFacts(key, size, RESIZE, names, Head(width), fine_tune_at=0)
-        return Predictor(Path(key), facts, host.name, model, resources.pop_all())
+        return Predictor(Path(key), facts, host.name, model, decoders, resources.pop_all())
 
 
 def _path(backbone: Backbone, weights: str | Path | None, stage: Stage) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import TrialState
 
 from automl_tl.errors import StudyError
+from automl_tl.parameters import PARAMETERS
 from automl_tl.storage import FACTS, open_optuna
 
 if TYPE_CHECKING:
@@ -91,8 +92,20 @@ def _numbers(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_number, value.values()))
 
 
+def _units(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_integer, value))
+
+
 def _spec(value: Any) -> bool:
-    return isinstance(value, dict) and _text(value.get("backbone"))
+    """Whether it has what is shown of every trial, and parameters of their kinds."""
+    if not isinstance(value, dict):
+        return False
+    kinds = {name: _OF[one.kind] for name, one in PARAMETERS.items() if one.kind in _OF}
+    there = all(
+        value.get(name) is not None for name in ("head_units", "optimizer", "learning_rate")
+    )
+    right = all(value.get(name) is None or kind(value[name]) for name, kind in kinds.items())
+    return there and right and _text(value.get("backbone"))
 
 
 def _files(value: Any) -> bool:
@@ -113,6 +126,12 @@ def _reuse(value: Any) -> bool:
     return passes and all(_number(value.get(name)) for name in ("hits", "images", "seconds"))
 
 
+_OF: Mapping[str, Callable[[Any], bool]] = {
+    "float": _number,
+    "int": _integer,
+    "str": _text,
+    "units": _units,
+}
 _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "spec": _spec,
     "validation": _numbers,

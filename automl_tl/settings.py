@@ -47,7 +47,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         try:
             value = json.loads(raw)
         except ValueError:
-            raise UsageError(f"--set {name}: expected a JSON list, got {raw!r}.") from None
+            raise UsageError(f"--set: expected a JSON list for {name!r}, got {raw!r}.") from None
     elif "," in raw:
         value = [_scalar(part) for part in raw.split(",")]
     else:

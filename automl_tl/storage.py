@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from automl_tl.database_errors import not_opened, reason
 from automl_tl.errors import StudyError
 from automl_tl.indexed import IndexedStorage
-from automl_tl.journal import Journal, damage
+from automl_tl.journal import Journal, check, damage
 from automl_tl.owner import OWNER
 from automl_tl.sampler import SeededSampler
 
@@ -54,6 +54,8 @@ def open_storage(
         StudyError: When it cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if url is None:
+        check(directory / JOURNAL)
     try:
         if url is None:
             return IndexedStorage(Journal(directory / JOURNAL))

@@ -76,22 +76,30 @@ def parse_config(text: str, where: str) -> Config:
                 f"{where} has format {document['format']}, expected {FORMAT}: it was written by "
                 "another version of automl-tl."
             )
+        backbones = tuple(map(str, document["backbones"]))
+        weights = {key: str(value) for key, value in document["weights"].items()}
+        if bare := [key for key in backbones if key not in weights]:
+            raise ValueError(f"no weights are named for {bare[0]!r}")
         return Config(
             name=str(document["name"]),
             data=str(document["data"]),
-            backbones=tuple(document["backbones"]),
-            weights=dict(document["weights"]),
+            backbones=backbones,
+            weights=weights,
             settings=dict(document["set"]),
             metric=str(document["metric"]),
             seed=int(document["seed"]),
-            storage=document.get("storage"),
-            log=tuple(document.get("log", ())),
+            storage=_optional(document, "storage"),
+            log=tuple(map(str, document.get("log", ()))),
             first=tuple(dict(one) for one in document.get("first", ())),
             plugins=tuple(map(str, document.get("plugins", {"files": ()})["files"])),
-            artifacts=document.get("artifacts"),
+            artifacts=_optional(document, "artifacts"),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StudyError(f"{where} is damaged: {error}.") from None
+
+
+def _optional(document: Mapping[str, Any], name: str) -> str | None:
+    return str(document[name]) if name in document else None
 
 
 def write_config(path: Path, config: Config) -> None:

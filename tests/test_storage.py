@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 import pytest
+from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import TrialState
@@ -211,6 +213,41 @@ def test_a_damaged_line_is_named_with_the_way_out(tmp_path: Path) -> None:
     journal.write_bytes(b"".join(lines))
     with pytest.raises(StudyError, match=r"Line 3 of .* is damaged: keep a copy"):
         open_study(tmp_path)
+
+
+def test_a_flipped_byte_in_the_journal_is_noticed_or_harmless(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    trial = study.ask()
+    trial.suggest_float("x", 0, 1)
+    trial.suggest_categorical("y", ["a", "b"])
+    trial.set_user_attr(storage.FACTS, {"spec": {"depth": 0.5}, "notes": ["fine", "schön"]})
+    trial.report(0.25, 1)
+    study.tell(trial, 0.5)
+    run_trial(study)
+    path = tmp_path / storage.JOURNAL
+    original, told = path.read_bytes(), study.get_trials()
+    harmless = 0
+    for place in range(len(original)):
+        path.write_bytes(original[:place] + bytes([original[place] ^ 1]) + original[place + 1 :])
+        try:
+            assert storage.open_optuna(tmp_path, None, "s", 0).get_trials() == told
+            harmless += 1
+        except StudyError as error:
+            assert re.fullmatch(
+                r"Line \d+ of .* is damaged: keep .*, and the study opens .*", str(error)
+            )
+    assert harmless < len(original) / 10
+
+
+def test_lines_without_a_checksum_are_believed(tmp_path: Path) -> None:
+    run_trial(open_study(tmp_path))
+    path = tmp_path / storage.JOURNAL
+    text, count = re.subn(r',"crc32":"[0-9a-f]{8}"', "", path.read_text())
+    assert count == text.count("\n")
+    path.write_text(text)
+    run_trial(open_study(tmp_path))
+    plain = JournalStorage(JournalFileBackend(str(path)))
+    assert len(optuna.load_study(study_name="s", storage=plain).trials) == 2
 
 
 def test_a_lost_or_emptied_journal_is_said(tmp_path: Path) -> None:

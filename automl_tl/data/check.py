@@ -11,20 +11,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from automl_tl.data import decode, near_duplicates, split
-from automl_tl.data.reading import in_threads, read_image_file
-from automl_tl.errors import DataError, ImageError
+from automl_tl.data.decoding import Decoder
+from automl_tl.data.reading import read_image_file
+from automl_tl.errors import DataError
 from automl_tl.units import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from automl_tl.data.index import DataIndex, ImageItem
 
+    _Found = tuple[str, int, int, str, bytes]
+
 MAX_LISTED = 1000
 """At most so many pairs or groups are listed; their number is always given in full."""
 
+_GROUP = 8
 _IMBALANCE = 3.0
 _FEW_IMAGES = 20
 _FEW_PIXELS = 32
@@ -69,13 +74,17 @@ def check_data(
     """
     seen: list[_Seen] = []
     known: dict[str, _Seen] = {}
-
-    def look(item: ImageItem) -> _Seen:
-        return _look(item, known)
-
-    with decode.quiet, closing(in_threads(look, index.items, workers)) as results:
+    paths = (item.path for item in index.items)
+    with Decoder(Look(), workers, _GROUP) as decoder, closing(decoder.results(paths)) as results:
         for done, one in enumerate(results, 1):
-            seen.append(one)
+            if isinstance(one, str):
+                seen.append(_Seen(reason=one))
+            else:
+                digest, width, height, kind, grid = one
+                if digest not in known:
+                    cells = np.frombuffer(grid, np.uint8).reshape(8, 9)
+                    known[digest] = _Seen(digest, "", width, height, kind, cells)
+                seen.append(known[digest])
             if progress:
                 progress(done, len(index.items))
     good = [row for row, one in enumerate(seen) if not one.reason]
@@ -103,19 +112,23 @@ def check_data(
     return facts
 
 
-def _look(item: ImageItem, known: dict[str, _Seen]) -> _Seen:
-    """Look at a file; what is seen of equal content is kept in ``known``."""
-    try:
-        data = read_image_file(item.path)
-        digest = hashlib.sha256(data).hexdigest()
-        if (found := known.get(digest)) is not None:
-            return found
-        image = decode.decode_sizes(data, (near_duplicates.THUMBNAIL,), "squash")
-    except ImageError as error:
-        return _Seen(reason=str(error))
-    grid = near_duplicates.cells(image.pixels[0])
-    known[digest] = _Seen(digest, "", image.width, image.height, image.format, grid)
-    return known[digest]
+class Look:
+    """Looks at a file, see ``data.decoding.Job``; content that is known is not decoded again."""
+
+    def start(self) -> Callable[[Path], _Found]:
+        """Return what gives SHA-256, width, height, format and the grid of a path's image."""
+        known: dict[str, _Found] = {}
+
+        def look(path: Path) -> _Found:
+            data = read_image_file(path)
+            digest = hashlib.sha256(data).hexdigest()
+            if digest not in known:
+                image = decode.decode_sizes(data, (near_duplicates.THUMBNAIL,), "squash")
+                grid = near_duplicates.cells(image.pixels[0]).tobytes()
+                known[digest] = (digest, image.width, image.height, image.format, grid)
+            return known[digest]
+
+        return look
 
 
 def _classes(index: DataIndex, seen: Sequence[_Seen]) -> list[dict[str, Any]]:

@@ -208,7 +208,19 @@ def _history(directory: StudyDirectory, number: int) -> list[dict[str, Any]]:
         history = read_json(directory.trial(number) / "history.json")
     except (OSError, ValueError):
         return []
-    return history if isinstance(history, list) else []
+    whole = isinstance(history, list) and all(map(_is_epoch, history))
+    return history if whole else []
+
+
+def _is_epoch(epoch: Any) -> bool:
+    """Whether it has what is drawn of an epoch, of the right kinds; figures may be None."""
+    if not isinstance(epoch, dict) or not isinstance(epoch.get("phase"), str):
+        return False
+    figures = all(isinstance(epoch.get(k), float | int | None) for k in ("value", "train_loss"))
+    there = "value" in epoch and "train_loss" in epoch
+    return (
+        there and figures and all(type(epoch.get(k)) in (int, float) for k in ("epoch", "seconds"))
+    )
 
 
 def _spans(trials: Sequence[Trial]) -> dict[int, tuple[datetime, datetime]]:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ import pytest
 from PIL import Image
 
 from automl_tl.data import decode, digits, near_duplicates
-from automl_tl.data.check import check_data
+from automl_tl.data.check import Look, check_data
 from automl_tl.data.sources import folder
-from automl_tl.errors import DataError
+from automl_tl.errors import DataError, ImageError
 
 WriteImage = Callable[..., Path]
 
@@ -73,9 +74,11 @@ def test_copies_are_decoded_once(data: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(
         decode, "decode_sizes", lambda *given: decoded.append(given[0]) or genuine(*given)
     )
-    facts = check_data(folder(data), workers=1)
+    look = Look().start()
+    for item in folder(data).items:
+        with suppress(ImageError):
+            look(item.path)
     assert len(decoded) == len(set(decoded)) == 62
-    assert facts["images"] == 64 and facts["good"] == 62
 
 
 def test_near_duplicates_are_the_recompressed_images(data: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_flipped_byte_in_a_model_is_refused_by_export(cli: CommandLine, photos
 def test_a_changed_value_in_the_journal_is_refused(cli: CommandLine, photos: Path) -> None:
     cli.run("search", str(photos), *TUNED, "--trials", "1")
     journal = cli.folder / "studies" / "s" / "journal.log"
-    text = journal.read_text()
+    text = re.sub(r',"crc32":"[0-9a-f]{8}"', "", journal.read_text())  # as who means it would
     changed, count = re.subn(r'"values":\s*\[\d\.\d+\]', '"values":[0.999]', text)
     assert count == 1
     journal.write_text(changed)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+import onnx
 import psutil
 import pytest
+from onnx import helper
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from automl_tl.modelfile import ModelFacts
+from automl_tl.types import Head
 from tests.commandline import tree
+from tests.conftest import CLASSES
 from tests.faults.conftest import SEARCH, facts, wait_until
+from tests.models.conftest import linear_onnx
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +30,7 @@ if TYPE_CHECKING:
     from tests.commandline import CommandLine
     from tests.faults.conftest import Faults
 
-DECODING = "automl_tl.cache.decoding"
+DECODING = "automl_tl.data.decoding"
 BUG = """
 import ctypes, os
 from PIL.PngImagePlugin import PngImageFile
@@ -74,6 +82,27 @@ def test_an_image_that_crashes_its_decoder_is_named_and_left_out(
     assert f"2 images are left out: {named}" in err
     assert facts(cli)["data"]["images"] == 120
     assert facts(cli)["state"]["complete"] == 1
+
+
+def test_a_crash_costs_an_image_in_data_check_predict_and_evaluate(
+    data: Path, cli: CommandLine, tmp_path: Path
+) -> None:
+    mark(data / "cross" / "011.png", "crash")
+    crashed = "crashed its decoder (killed by SIGSEGV)"
+    checked = json.loads(cli.run("data", "check", str(data), "--json"))
+    assert checked["broken"] == [{"name": "cross/011.png", "reason": crashed}]
+    assert checked["good"] == 119
+    model = linear_onnx(np.zeros((8 * 8 * 3, 3), np.float32), 8)
+    told = ModelFacts("torch/tiny", 8, "squash", CLASSES, Head(classes=3), 0)
+    helper.set_model_props(model, told.metadata())
+    onnx.save_model(model, tmp_path / "m.onnx")
+    evaluated = json.loads(cli.run("evaluate", "m.onnx", str(data), "--json"))
+    assert evaluated["broken"] == checked["broken"]
+    assert evaluated["n"] == 119
+    predicted = json.loads(cli.run("predict", "m.onnx", str(data / "cross"), "--json"))
+    assert [row["error"] for row in predicted] == [None] * 11 + [crashed] + [None] * 28
+    alone = str(data / "cross" / "011.png")
+    assert cli.run("predict", "m.onnx", alone, code=2) == f"Error: {alone}: {crashed}.\n"
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import string
 import tomllib
 from typing import TYPE_CHECKING
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from automl_tl.cli import config
@@ -83,6 +83,7 @@ def test_a_size(text: str) -> None:
 
 @fuzzed
 @given(st.sampled_from(sorted(PARAMETERS)) | st.text(max_size=8), values)
+@example("head\nunits", "[[x]]")
 def test_a_setting(name: str, value: str) -> None:
     parsed = read(parse_setting, f"{name}={value}")
     if parsed:

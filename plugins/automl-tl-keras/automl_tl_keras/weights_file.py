@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 _INSIDE = "model.weights.h5"
+_FREE_BYTES = 10**8
+_MAX_RATIO = 200
+"""More bytes than this for one byte of archive are taken for a bomb, from ``_FREE_BYTES`` on."""
 
 
 class Foreign(AutoMLError):
@@ -85,6 +88,9 @@ def _archive(file: BinaryIO, network: keras.Model) -> Iterator[Layers]:
     with zipfile.ZipFile(file) as archive:
         if _INSIDE not in archive.namelist():
             raise Damaged(f"a zip file without {_INSIDE}")
+        info = archive.getinfo(_INSIDE)  # no more than it says is read
+        if info.file_size > max(_FREE_BYTES, _MAX_RATIO * info.compress_size):
+            raise Damaged(f"its weights unpack to more than {_MAX_RATIO} times their size")
         with archive.open(_INSIDE) as member, tempfile.TemporaryFile() as copy:
             shutil.copyfileobj(member, copy)
             with _hdf5(copy, network) as layers:

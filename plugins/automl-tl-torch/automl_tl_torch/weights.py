@@ -83,7 +83,6 @@ def _foreign(path: Path, key: str, what: str) -> WeightsError:
 def _read(path: Path, key: str) -> Any:
     """Return whatever the file holds."""
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -107,19 +106,7 @@ def _read(path: Path, key: str) -> Any:
                 "in it; expected tensors alone: save the network's state_dict(), best as "
                 "safetensors."
             ) from error
-        if not isinstance(
-            error,
-            SafetensorError
-            | OSError
-            | EOFError
-            | RuntimeError
-            | LookupError
-            | ValueError
-            | pickle.UnpicklingError
-            | UnicodeError
-            | TypeError
-            | AttributeError,
-        ):
+        if isinstance(error, MemoryError):
             raise
         raise WeightsError(
             f"{key}: {path} is not a weights file, or is damaged ({_reason(error)}); expected a "

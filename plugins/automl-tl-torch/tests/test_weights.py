@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -172,10 +173,15 @@ def whole(path: Path) -> bytes:
         b"\x89PNG\r\n\x1a\n" + bytes(100),
         "half",
         "npz",
+        "storage",
     ],
 )
 def test_files_that_are_no_weights_are_named(tmp_path: Path, content: bytes | str) -> None:
     path = tmp_path / "weights.pth"
+    if content == "storage":  # torch asserts that it is there; the fuzzer found that
+        torch.save({"a": torch.zeros(1)}, path, _use_new_zipfile_serialization=False)
+        (key,) = set(re.findall(rb"[0-9]{12,}", path.read_bytes()))
+        content = path.read_bytes().replace(key, key[::-1], 1)
     if content == "half":
         content = whole(path)[:-100_000]
     if content == "npz":

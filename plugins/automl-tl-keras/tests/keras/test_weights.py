@@ -215,6 +215,13 @@ def test_files_that_are_no_weights_are_named(tmp_path: Path, write: Any) -> None
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_file_that_unpacks_to_far_more_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(10**8 + 1))
+    with pytest.raises(WeightsError, match="more than 200 times"):
+        weights.load_into(small(), tmp_path / "w.keras", KEY)
+
+
 def test_links_to_other_files_are_not_followed(tmp_path: Path) -> None:
     keras.utils.clear_session()
     legacy(filled(), tmp_path / "real.h5")
