@@ -90,7 +90,13 @@ def export_trial(
     backend = plugins.backend(backbone.backend)
     chosen = format or _format(backend, destination)
     arrays = open_arrays(directory, data, store)
-    pixels, _ = arrays[spec["image_size"] or backbone.input_size, spec["resize"]]
+    size, resize = spec["image_size"] or backbone.input_size, spec["resize"]
+    if (size, resize) not in arrays:
+        raise ExportError(
+            f"Trial {trial.number} of {directory.name} is recorded with images of {size} pixels "
+            f"({resize}), which its study.toml does not search: put back a copy of both."
+        )
+    pixels, _ = arrays[size, resize]
     rows = data.rows("validation")[: export.IMAGES]
     result = directory.result()
     test = result["test"] if result and result["trial"] == trial.number else None

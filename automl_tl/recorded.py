@@ -96,14 +96,15 @@ def _units(value: Any) -> bool:
     return isinstance(value, list) and all(map(_integer, value))
 
 
+_ALWAYS = ("head_units", "optimizer", "learning_rate", "resize", "pooling", "dropout")
+
+
 def _spec(value: Any) -> bool:
-    """Whether it has what is shown of every trial, and parameters of their kinds."""
+    """Whether it has what is shown and exported of every trial, and parameters of their kinds."""
     if not isinstance(value, dict):
         return False
     kinds = {name: _OF[one.kind] for name, one in PARAMETERS.items() if one.kind in _OF}
-    there = all(
-        value.get(name) is not None for name in ("head_units", "optimizer", "learning_rate")
-    )
+    there = "image_size" in value and all(value.get(name) is not None for name in _ALWAYS)
     right = all(value.get(name) is None or kind(value[name]) for name, kind in kinds.items())
     return there and right and _text(value.get("backbone"))
 

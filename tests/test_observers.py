@@ -83,7 +83,9 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def study(path: Path, *log: str) -> StudyDirectory:
-    config = Config("s", "digits", ("torch/tiny",), metric="macro_f1", log=log)
+    config = Config(
+        "s", "digits", ("torch/tiny",), {"torch/tiny": "none"}, metric="macro_f1", log=log
+    )
     labels = np.zeros(1, np.int64)
     data = StudyData(("a",), ("a/0",), labels, ("train",), ("0",), "0", {})
     StudyDirectory.create(path, config, data)

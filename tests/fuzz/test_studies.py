@@ -78,6 +78,7 @@ def _report(study: Study, cache: Path) -> Any:
     ("name", "text", "changed"),
     [
         ("journal.log", b'"learning_rate":', b'"learning_rat":'),
+        ("journal.log", b'"pooling":', b'"poolin":'),
         ("study.toml", b'"torch/tiny" = ', b'"torch/any" = '),
     ],
 )

@@ -73,7 +73,7 @@ def test_a_search_ends_in_a_model_and_repeats_itself(cli: CommandLine, photos: P
         assert 0 <= first["fine_tune_at"] <= first["layers"]
     best = one["best"]
     study = storage.open_optuna(cli.folder / "studies" / "one", None, "one", 0)
-    for trial in study.get_trials():
+    for trial in storage.best_trials(study):
         facts = trial.user_attrs[storage.FACTS]
         assert facts["closing_seconds"] > facts["total_parameters"] / 50e6
         assert facts["head_scale"] not in (0, 1)

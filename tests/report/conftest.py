@@ -82,7 +82,7 @@ class Made:
         }
         begun = BEGUN + timedelta(seconds=20 * number)
         facts: dict[str, Any] = {
-            "spec": {**params, "head_units": [64], "depth": 0.5, "label_smoothing": 0.1},
+            "spec": {**params, **SPEC},
             "fine_tune_at": 6,
             "layers": 12,
             "duration_s": 18.0,
@@ -139,6 +139,17 @@ class Made:
 
     def report(self) -> Path:
         return write_report(self.directory, self.data, self.study, self.store)
+
+
+SPEC: dict[str, Any] = {
+    "image_size": None,
+    "resize": "squash",
+    "pooling": "avg",
+    "head_units": [64],
+    "dropout": 0.2,
+    "depth": 0.5,
+    "label_smoothing": 0.1,
+}
 
 
 def make(
