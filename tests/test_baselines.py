@@ -37,7 +37,7 @@ def test_the_best_probes_are_tuned_once_all_are_finished() -> None:
         baselines.enqueue()
         assert enqueued(study) == probes
         finish(study, value)
-    tuned = [("a/1", 0.5), ("a/1", 0.5), ("a/1", 1.0), ("a/4", 0.5), ("a/3", 0.5), ("a/5", 0.5)]
+    tuned = [("a/1", 0.25), ("a/1", 0.5), ("a/1", 1.0), ("a/4", 0.5), ("a/3", 0.5), ("a/5", 0.5)]
     for again in (baselines, baselines, Baselines(study, SPACE)):
         again.enqueue()
         assert enqueued(study) == probes + tuned
@@ -54,4 +54,4 @@ def test_a_kill_loses_and_doubles_none() -> None:
     study.enqueue_trial(SPACE.tuned(SPACE.backbones)[0])  # and after this
     Baselines(study, SPACE).enqueue()
     depths = [depth for _, depth in enqueued(study)]
-    assert depths == [0.0] * 6 + [0.5, 0.5, 1.0] + [0.5] * 3
+    assert depths == [0.0] * 6 + [0.25, 0.5, 1.0] + [0.5] * 3
