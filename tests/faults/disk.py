@@ -36,6 +36,7 @@ class Disk(CommandLine):
                 ["unshare", "-rm", "sh", "-c", mount],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                cwd=folder,
                 text=True,
             )
         except FileNotFoundError:
@@ -73,7 +74,7 @@ class Disk(CommandLine):
         self._holder.wait()
 
     def _enter(self) -> tuple[str, ...]:
-        options = ("-U", "-m", "--preserve-credentials")
+        options = ("-U", "-m", "--wd", "--preserve-credentials")  # without --wd it starts in /
         return ("nsenter", "-t", str(self._holder.pid), *options, "--")
 
 

@@ -29,9 +29,11 @@ def facts(disk: Disk) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_no_room_for_the_journal(disk: Disk, photos: Path, faults: Faults) -> None:
+    """A page of a full disk still takes what fits into it: the epochs' records are more."""
     study = str(disk.path / "s")
     faults.cause("slow epoch", 3)
-    process = disk.start("search", str(photos), *TUNED, "--study", study, "--trials", "2")
+    long = (*TUNED, "--set", "epochs=100")
+    process = disk.start("search", str(photos), *long, "--study", study, "--trials", "2")
     faults.wait("slow epoch", process)
     disk.fill()
     _, err = process.communicate(timeout=120)
