@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -39,7 +39,7 @@ def test_ten_kills_lose_no_finished_trial(cli: CommandLine, photos: Path) -> Non
         if not (cli.folder / "studies" / "s" / "study.toml").exists():
             continue
         command = ("resume", "s", "--trials", str(TRIALS))
-        now = _finished(cli)
+        now = _finished(cli.show("s")["trials"])
         print(f"kill {kill}: {len(finished)} finished before, {len(now)} after")
         assert {number: now[number] for number in finished} == finished
         finished = now
@@ -55,16 +55,19 @@ def test_ten_kills_lose_no_finished_trial(cli: CommandLine, photos: Path) -> Non
     for trial in lost:
         again = [t for t in trials if t["retry_of"] == trial["number"]]
         assert len(again) == (0 if trial["retry_of"] is not None else 1)
-    given_up = sum(1 for t in lost if t["retry_of"] is not None)
+    given_up = _given_up(trials)
     assert facts["state"]["complete"] + facts["state"]["pruned"] + given_up == TRIALS
     assert facts["best"]["test"] is not None
     print(f"end: {facts['state']}, {len(lost)} lost and tried again, {given_up} given up")
 
 
-def _finished(cli: CommandLine) -> dict[int, tuple[str, float | None]]:
-    trials = cli.show("s")["trials"]
+def _finished(trials: list[dict[str, Any]]) -> dict[int, tuple[str, float | None]]:
     ended = [t for t in trials if t["state"] in {"complete", "pruned"}]
     return {t["number"]: (t["state"], t["value"]) for t in ended}
+
+
+def _given_up(trials: list[dict[str, Any]]) -> int:
+    return sum(t["state"] == "failed" and t["retry_of"] is not None for t in trials)
 
 
 @pytest.mark.slow
@@ -82,8 +85,9 @@ def test_sixty_kills_of_one_process_or_of_all(cli: CommandLine, photos: Path) ->
             there = (cli.folder / "studies" / "s" / "study.toml").exists()
             if process is None or process.poll() is not None:
                 process = cli.start(*(("resume", "s") if there else start), *bounds)
-            now = _finished(cli) if there else {}
-            if len(now) >= 200 * kill // 60:
+            found = cli.show("s")["trials"] if there else []
+            now = _finished(found)
+            if len(now) + _given_up(found) >= 200 * kill // 60:
                 break
             time.sleep(0.5)
         assert {number: now[number] for number in finished} == finished
@@ -108,6 +112,6 @@ def test_sixty_kills_of_one_process_or_of_all(cli: CommandLine, photos: Path) ->
     for trial in lost:
         again = [t for t in trials if t["retry_of"] == trial["number"]]
         assert len(again) == (0 if trial["retry_of"] is not None else 1), trial
-    given_up = sum(trial["retry_of"] is not None for trial in lost)
+    given_up = _given_up(trials)
     assert facts["state"]["complete"] + facts["state"]["pruned"] + given_up == 200
     print(f"end: {facts['state']}, {len(lost)} lost, {given_up} of them given up")
