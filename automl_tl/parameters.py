@@ -163,16 +163,24 @@ PARAMETERS: dict[str, Parameter] = {
 }
 
 
-OF_FINE_TUNING = (
-    *("fine_tune_factor", "fine_tune_optimizer"),
-    *("augmentation", "flip", "rotation", "crop", "colour"),
-)
-"""Without effect, and not drawn, where the network stays frozen."""
+WHEN_FROZEN: dict[str, Any] = {
+    "fine_tune_factor": 1.0,
+    "fine_tune_optimizer": "same",
+    "augmentation": 0.0,
+    "flip": True,
+    "rotation": 15.0,
+    "crop": True,
+    "colour": True,
+}
+"""What has no effect, and is not drawn, where the network stays frozen."""
 
-STORED_BY = (
-    *("backbone", "depth", "fine_tune_at", "image_size", "resize"),
+SEEN_BY = (
+    *("backbone", "image_size", "resize"),
     *("augmentation", "flip", "rotation", "crop", "colour"),
 )
+"""What decides which network sees which pixels."""
+
+STORED_BY = (*SEEN_BY, "depth", "fine_tune_at")
 """What decides which stored activations a trial trains from."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from automl_tl.parameters import STORED_BY
+from automl_tl.parameters import SEEN_BY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,18 +36,12 @@ class Prospects:
         """Take in a finished trial; twice is no more than once."""
         if number not in self._seen and "fine_tune_at" in facts:
             self._seen.add(number)
-            self._counts[_kind(facts["spec"]), int(facts["fine_tune_at"])] += 1
+            kind = tuple(facts["spec"].get(name) for name in SEEN_BY)
+            self._counts[kind, int(facts["fine_tune_at"])] += 1
 
     def later(self, spec: TrialSpec, cut: int) -> float:
         """Return how many later trials are expected to use the values at a cut."""
-        kind = _kind({name: getattr(spec, name) for name in _KIND})
+        kind = tuple(getattr(spec, name) for name in SEEN_BY)
         seen = self._counts.items()
         alike = sum(count for (one, at), count in seen if one == kind and at >= cut)
         return self.left * (alike + self._guess) / (len(self._seen) + 1)
-
-
-_KIND = tuple(name for name in STORED_BY if name not in {"depth", "fine_tune_at"})
-
-
-def _kind(spec: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(spec.get(name) for name in _KIND)

@@ -103,9 +103,8 @@ def _spec(value: Any) -> bool:
     """Whether it has what is shown and exported of every trial, and parameters of their kinds."""
     if not isinstance(value, dict):
         return False
-    kinds = {name: _OF[one.kind] for name, one in PARAMETERS.items() if one.kind in _OF}
     there = "image_size" in value and all(value.get(name) is not None for name in _ALWAYS)
-    right = all(value.get(name) is None or kind(value[name]) for name, kind in kinds.items())
+    right = all(value.get(name) is None or kind(value[name]) for name, kind in _PARAMETERS.items())
     return there and right and _text(value.get("backbone"))
 
 
@@ -133,6 +132,7 @@ _OF: Mapping[str, Callable[[Any], bool]] = {
     "str": _text,
     "units": _units,
 }
+_PARAMETERS = {name: _OF[one.kind] for name, one in PARAMETERS.items() if one.kind in _OF}
 _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "spec": _spec,
     "validation": _numbers,

@@ -85,7 +85,7 @@ class SeededSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """See ``TPESampler``; nothing is what it answers while it draws at random."""
+        """See ``TPESampler``, which has nothing to say while it draws at random."""
         found = self._tpe.sample_relative(self._seen, trial, search_space)
         return found or self._like_another(trial.number, search_space)
 

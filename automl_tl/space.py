@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from automl_tl.errors import UsageError
 from automl_tl.parameters import (
-    OF_FINE_TUNING,
     PARAMETERS,
+    WHEN_FROZEN,
     Choice,
     Domain,
     Fixed,
@@ -133,8 +133,11 @@ class Space:
 
     def suggest(self, trial: optuna.trial.Trial) -> TrialSpec:
         """Draw a trial. Parameters without effect on it are not drawn."""
+        frozen = False
 
         def draw(name: str) -> Any:
+            if frozen and name in WHEN_FROZEN:
+                return WHEN_FROZEN[name]
             return _suggest(trial, f"{name}{suffix(name)}", self.domain(name, backbone))
 
         def suffix(name: str) -> str:
@@ -158,20 +161,20 @@ class Space:
             dropout=draw("dropout"),
             optimizer=draw("optimizer"),
             learning_rate=draw("learning_rate"),
-            fine_tune_factor=1.0 if frozen else draw("fine_tune_factor"),
+            fine_tune_factor=draw("fine_tune_factor"),
             weight_decay=draw("weight_decay"),
             batch_size=draw("batch_size"),
             label_smoothing=draw("label_smoothing"),
-            augmentation=0.0 if frozen else draw("augmentation"),
-            flip=True if frozen else draw("flip"),
+            augmentation=draw("augmentation"),
+            flip=draw("flip"),
             epochs=draw("epochs"),
             warmup_epochs=draw("warmup_epochs"),
             schedule=draw("schedule"),
             class_weights=draw("class_weights"),
-            fine_tune_optimizer="same" if frozen else draw("fine_tune_optimizer"),
-            rotation=15.0 if frozen else draw("rotation"),
-            crop=True if frozen else draw("crop"),
-            colour=True if frozen else draw("colour"),
+            fine_tune_optimizer=draw("fine_tune_optimizer"),
+            rotation=draw("rotation"),
+            crop=draw("crop"),
+            colour=draw("colour"),
         )
 
     def probes(self) -> list[dict[str, Any]]:
@@ -241,7 +244,7 @@ class Space:
             found = self.domain(name, backbone)
             if isinstance(found, Fixed) or (name == "depth" and not searched):
                 continue
-            if frozen and name in OF_FINE_TUNING:
+            if frozen and name in WHEN_FROZEN:
                 continue
             value = preferred(found, wish.get(name))
             key = f"{name}@{backbone}" if name in narrowed else name

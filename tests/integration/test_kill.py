@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 KILLS = 10
 TRIALS = 60
+SPACE = ("--backbone", "torch/tiny", "--set", "epochs=4..16", "--set", "depth=0.5..1")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_ten_kills_lose_no_finished_trial(cli: CommandLine, photos: Path) -> None:
     draw = random.Random(0)
-    space = ("--backbone", "torch/tiny", "--set", "epochs=4..16", "--set", "depth=0.5..1")
     command: tuple[str, ...]
-    command = ("search", str(photos), "--study", "s", "--trials", str(TRIALS), *space)
+    command = ("search", str(photos), "--study", "s", "--trials", str(TRIALS), *SPACE)
     finished: dict[int, tuple[str, float | None]] = {}
     for kill in range(KILLS):
         process = cli.start(*command)
@@ -44,21 +44,9 @@ def test_ten_kills_lose_no_finished_trial(cli: CommandLine, photos: Path) -> Non
         assert {number: now[number] for number in finished} == finished
         finished = now
     cli.run(*command)
-    facts = cli.show("s")
-    trials = facts["trials"]
-    end = {t["number"]: (t["state"], t["value"]) for t in trials}
-    assert {number: end[number] for number in finished} == finished
-    assert [t["number"] for t in trials] == list(range(len(trials)))
-    lost = [t for t in trials if t["state"] == "failed"]
-    print([(t["number"], t["retry_of"], t["reason"]) for t in lost])
-    assert {t["reason"] for t in lost} <= {"its process died"}
-    for trial in lost:
-        again = [t for t in trials if t["retry_of"] == trial["number"]]
-        assert len(again) == (0 if trial["retry_of"] is not None else 1)
-    given_up = _given_up(trials)
-    assert facts["state"]["complete"] + facts["state"]["pruned"] + given_up == TRIALS
+    facts = _check(cli, finished, TRIALS)
+    assert {t["reason"] for t in facts["trials"] if t["state"] == "failed"} <= {"its process died"}
     assert facts["best"]["test"] is not None
-    print(f"end: {facts['state']}, {len(lost)} lost and tried again, {given_up} given up")
 
 
 def _finished(trials: list[dict[str, Any]]) -> dict[int, tuple[str, float | None]]:
@@ -70,13 +58,30 @@ def _given_up(trials: list[dict[str, Any]]) -> int:
     return sum(t["state"] == "failed" and t["retry_of"] is not None for t in trials)
 
 
+def _check(cli: CommandLine, finished: dict[int, Any], bound: int) -> dict[str, Any]:
+    """Check what must hold at the end, and return what ``show`` says."""
+    facts = cli.show("s")
+    trials = facts["trials"]
+    end = {t["number"]: (t["state"], t["value"]) for t in trials}
+    assert {number: end[number] for number in finished} == finished
+    assert [t["number"] for t in trials] == list(range(len(trials)))
+    lost = [t for t in trials if t["state"] == "failed"]
+    print([(t["number"], t["retry_of"], t["reason"]) for t in lost])
+    for trial in lost:
+        again = [t for t in trials if t["retry_of"] == trial["number"]]
+        assert len(again) == (0 if trial["retry_of"] is not None else 1), trial
+    given_up = _given_up(trials)
+    assert facts["state"]["complete"] + facts["state"]["pruned"] + given_up == bound
+    print(f"end: {facts['state']}, {len(lost)} lost, {given_up} of them given up")
+    return facts
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_sixty_kills_of_one_process_or_of_all(cli: CommandLine, photos: Path) -> None:
     """As in ``test_shared``: three workers, 200 trials; what is lost is tried again once."""
     draw = random.Random(1)
-    space = ("--backbone", "torch/tiny", "--set", "epochs=4..16", "--set", "depth=0.5..1")
-    start = ("search", str(photos), "--study", "s", *space)
+    start = ("search", str(photos), "--study", "s", *SPACE)
     bounds = ("--trials", "200", "--workers", "3")
     finished: dict[int, tuple[str, float | None]] = {}
     process: subprocess.Popen[str] | None = None
@@ -103,15 +108,4 @@ def test_sixty_kills_of_one_process_or_of_all(cli: CommandLine, photos: Path) ->
     if process and process.poll() is None:
         process.communicate(timeout=1800)
     cli.run("resume", "s", *bounds)
-    facts = cli.show("s")
-    trials = facts["trials"]
-    end = {t["number"]: (t["state"], t["value"]) for t in trials}
-    assert {number: end[number] for number in finished} == finished
-    assert [t["number"] for t in trials] == list(range(len(trials)))
-    lost = [t for t in trials if t["state"] == "failed"]
-    for trial in lost:
-        again = [t for t in trials if t["retry_of"] == trial["number"]]
-        assert len(again) == (0 if trial["retry_of"] is not None else 1), trial
-    given_up = _given_up(trials)
-    assert facts["state"]["complete"] + facts["state"]["pruned"] + given_up == 200
-    print(f"end: {facts['state']}, {len(lost)} lost, {given_up} of them given up")
+    _check(cli, finished, 200)
