@@ -68,7 +68,7 @@ def gpus_for(
 
 
 class Room:
-    """How many workers of one device may train at a time, by the memory that trials took there.
+    """How many workers may train at a time, on one device by the memory that trials took there.
 
     What no trial has taken yet is not known: the first ones all begin, and where they do not fit
     together, the backends divide their batches.
@@ -76,10 +76,13 @@ class Room:
     Args:
         gpus: As ``gpus_for`` returned them; workers with the same one share a device. None at all:
             the engine says who shares what, and every worker may train.
+        one_first: Whether one trial stores what all others read: until one has finished, a single
+            worker trains, or several would start a framework for nothing.
     """
 
-    def __init__(self, gpus: Sequence[str | None]) -> None:
+    def __init__(self, gpus: Sequence[str | None], *, one_first: bool = False) -> None:
         self._gpus = gpus
+        self._one_first = one_first
         self._fit: int | None = None
 
     def learn(self, facts: Mapping[str, Any]) -> str | None:
@@ -88,6 +91,7 @@ class Room:
         Returns:
             What a person should know when fewer workers train from now on.
         """
+        self._one_first = False
         taken, there = facts.get("device_memory") or 0, facts.get("device_total") or 0
         if not taken or not there or not self._gpus:
             return None
@@ -104,10 +108,12 @@ class Room:
 
     def left(self, worker: int, busy: Iterable[int]) -> bool:
         """Whether a worker may begin while others are busy."""
+        others = [other for other in busy if other != worker]
+        if self._one_first and others:
+            return False
         if self._fit is None:
             return True
-        gpu = self._gpus[worker]
-        return sum(self._gpus[other] == gpu for other in busy if other != worker) < self._fit
+        return sum(self._gpus[other] == self._gpus[worker] for other in others) < self._fit
 
 
 def visible_gpus() -> tuple[str, ...]:

@@ -57,6 +57,7 @@ class FirstMessage:
             self.directory,
             self.networks,
             index,
+            len(self.gpus),
             self.device,
             gpu,
             self.threads,

@@ -109,7 +109,9 @@ class Search:
             )
             remote = spec.remote
             gpus = (None,) * (workers or 1) if remote else self._gpus(workers, per_device, device)
-            self._room = Room(() if remote else gpus)
+            space = study_space(self._directory.config)
+            one_first = space.frozen and len(space.backbones) == 1 and not remote
+            self._room = Room(() if remote else gpus, one_first=one_first)
             first = FirstMessage(
                 self._directory.path,
                 self._networks,

@@ -116,6 +116,17 @@ class Space:
             with of_trial(number):
                 self._first.append(self._asked(wish))
 
+    @property
+    def frozen(self) -> bool:
+        """Whether no trial can train more than a head."""
+        searched = [
+            (self.domain("fine_tune_at", b), self.domain("depth", b)) for b in self.backbones
+        ]
+        return all(
+            at == Fixed("none") or (at == Fixed(None) and depth == Fixed(0.0))
+            for at, depth in searched
+        )
+
     def domain(self, name: str, backbone: str) -> Domain:
         """Return where a parameter is searched for a backbone."""
         return self._narrowed.get(backbone, {}).get(name, self._domains[name])

@@ -55,6 +55,7 @@ class Setup:
         directory: The study directory.
         networks: Networks and pixel arrays.
         index: Which worker this is.
+        workers: How many there are, as far as that is known.
         device: Its device, or ``auto``.
         gpu: What ``CUDA_VISIBLE_DEVICES`` should be for it; None leaves it as it is.
         threads: Its CPU threads.
@@ -67,6 +68,7 @@ class Setup:
     directory: Path
     networks: Networks
     index: int
+    workers: int
     device: str
     gpu: str | None
     threads: int
@@ -151,9 +153,13 @@ class Worker:
         return self._stopping is not None or time.monotonic() > self._deadline
 
     def _warm_up(self) -> None:
-        """Start at once what is slow to start and certainly needed."""
+        """Start at once what is slow to start and certainly needed.
+
+        Where networks stay frozen, one of several workers computes what the others read.
+        """
         backends = {key.partition("/")[0] for key in self._config.backbones}
-        if len(backends) == 1:
+        needed = self._setup.workers == 1 or not self._space.frozen
+        if needed and len(backends) == 1:
             self._host(*backends).start()
 
     def say(self, event: str, **facts: Any) -> None:

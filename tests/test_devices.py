@@ -95,6 +95,15 @@ def test_a_worker_alone_on_its_device_always_trains() -> None:
     assert room.left(0, [])
 
 
+def test_one_worker_stores_what_all_others_read() -> None:
+    room = devices.Room((None, None), one_first=True)
+    assert room.left(1, [])
+    assert room.left(1, [1])
+    assert not room.left(0, [1])
+    assert room.learn({}) is None
+    assert room.left(0, [1])
+
+
 def test_workers_that_do_not_fit_wait(cli: CommandLine, photos: Path, tmp_path: Path) -> None:
     plugin = tmp_path / "narrow.py"
     plugin.write_text(NARROW)

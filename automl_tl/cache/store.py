@@ -220,14 +220,17 @@ class Store:
                 raise
 
     def remember(self, kind: str, key: Mapping[str, Any], make: Callable[[], Any]) -> Any:
-        """Return a small JSON value, made when it is missing or unreadable."""
+        """Return a small JSON value, made when it is missing or unreadable, by one of many."""
         path = self.root / kind / f"{_digest(kind, key)}.json"
         with suppress(OSError, ValueError):
             return read_json(path)
-        value = make()
-        with suppress(OSError):  # it is made again the next time
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, value)
+        with self.lock(kind, key):
+            with suppress(OSError, ValueError):
+                return read_json(path)
+            value = make()
+            with suppress(OSError):  # it is made again the next time
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_json(path, value)
         return value
 
     def entries(self) -> list[Entry]:

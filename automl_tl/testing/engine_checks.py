@@ -69,7 +69,7 @@ def crew(name: str) -> Iterator[Crew]:
                 return "no setup"
             networks = Networks({}, {})
             cache = Path(folder) / "cache"
-            here = Setup(path, networks, index, "cpu", None, 1, cache, MAX_BYTES, "check")
+            here = Setup(path, networks, index, 1, "cpu", None, 1, cache, MAX_BYTES, "check")
             return Elsewhere(here) if spec.remote else here
 
         settings = WorkerSettings(path, ("cpu", "cpu"), 1, setup, workers=2)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -185,6 +186,31 @@ def test_facts_are_remembered_and_mended(tmp_path: Path) -> None:
     next((tmp_path / "facts").iterdir()).write_text("{broken")
     assert store.remember("facts", KEY, make) == {"a": 1}
     assert len(calls) == 2
+
+
+def test_of_many_that_ask_one_makes_it(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def make() -> int:
+        calls.append(1)
+        time.sleep(0.3)
+        return len(calls)
+
+    def ask() -> int:
+        return int(Store(tmp_path).remember("facts", KEY, make))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [future.result() for future in [pool.submit(ask) for _ in range(4)]] == [1] * 4
+    assert calls == [1]
+
+
+def test_a_value_that_could_not_be_made_holds_nobody_up(tmp_path: Path) -> None:
+    def fail() -> int:
+        raise CacheError("no")
+
+    with pytest.raises(CacheError):
+        Store(tmp_path).remember("facts", KEY, fail)
+    assert Store(tmp_path).remember("facts", KEY, lambda: 3) == 3
 
 
 def test_usage_and_clear(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from automl_tl.cache.store import Store
 from automl_tl.engines.local import LocalEngine
 from automl_tl.host import BackendHost
 from automl_tl.identify import identify
+from automl_tl.owner import OWNER
 from automl_tl.prepare import open_arrays
 from automl_tl.study import KEEP_MODELS, StudyDirectory
 from tests.commandline import CommandLine
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
     import pytest
 
+STARTED = """
+import os, sys
+if sys.argv[0].endswith("hosted.py"):
+    open(os.path.join({folder!r}, str(os.getpid())), "w").close()
+"""
 FROZEN = ("--backbone", "torch/tiny", "--set", "depth=0", "--set", "epochs=2..9")
 
 
@@ -40,6 +46,22 @@ def test_frozen_trials_are_recorded_each_on_its_own(tmp_path: Path, photos: Path
         folder = cli.folder / "studies" / "one" / "trials" / f"{trial['number']:05d}"
         assert (folder / "history.json").is_file()
         assert len(np.load(folder / "validation_logits.npy")) == trial["validation"]["n"]
+
+
+def test_of_several_workers_one_starts_the_framework(tmp_path: Path, photos: Path) -> None:
+    """The others train heads on what it stored; at the end another may run the test split."""
+    started = tmp_path / "started"
+    started.mkdir()
+    plugin = tmp_path / "started.py"
+    plugin.write_text(STARTED.format(folder=str(started)))
+    cli = CommandLine(tmp_path, tmp_path / "cache")
+    several = ("--workers", "3", "--trials", "40", "--plugin", str(plugin))
+    cli.run("search", str(photos), "--study", "s", *FROZEN, *several)
+    study = storage.open_optuna(cli.folder / "studies" / "s", None, "s", 0)
+    ends = [trial.datetime_complete for trial in study.trials]
+    last = max(end.timestamp() for end in ends if end)
+    assert len([path for path in started.iterdir() if path.stat().st_mtime < last]) == 1
+    assert len({trial.user_attrs[OWNER]["pid"] for trial in study.trials}) > 1
 
 
 def test_the_best_are_whole_models_in_the_end_and_a_head_becomes_one_on_demand(
