@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from automl_tl.networks import Networks
-    from automl_tl.worker import Setup
+    from automl_tl.worker_setup import Setup
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from automl_tl.elsewhere import Elsewhere
 from automl_tl.plugin_files import listed
-from automl_tl.worker import Setup
+from automl_tl.worker_setup import Setup
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -33,11 +32,10 @@ from automl_tl.twins import Twins
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
-    from automl_tl.networks import Networks
     from automl_tl.outcome import Outcome
     from automl_tl.types import EpochReport
+    from automl_tl.worker_setup import Setup
 
 TOGETHER = 8
 """Most frozen trials that are asked for at once, to train their heads together."""
@@ -45,37 +43,6 @@ OBEY_SECONDS = 10.0
 """How long past its time a trial may take to end before its framework's process is ended."""
 SAVED_A_SECOND = 25e6
 """Parameters that a slow disk writes: 300 M took 11 s on one at 110 MB/s."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What the supervisor tells a worker once.
-
-    Attributes:
-        directory: The study directory.
-        networks: Networks and pixel arrays.
-        index: Which worker this is.
-        workers: How many there are, as far as that is known.
-        device: Its device, or ``auto``.
-        gpu: What ``CUDA_VISIBLE_DEVICES`` should be for it; None leaves it as it is.
-        threads: Its CPU threads.
-        cache: Root of the cache.
-        cache_bytes: Bound of the cache.
-        search: Identity of the search.
-        trial_seconds: Longest that a trial may take; None for no bound.
-    """
-
-    directory: Path
-    networks: Networks
-    index: int
-    workers: int
-    device: str
-    gpu: str | None
-    threads: int
-    cache: Path
-    cache_bytes: int
-    search: str
-    trial_seconds: float | None = None
 
 
 class Worker:

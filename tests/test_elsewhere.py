@@ -18,7 +18,7 @@ from automl_tl.prepare import open_networks
 from automl_tl.stages import silent
 from automl_tl.study import StudyDirectory
 from automl_tl.study_config import write_config
-from automl_tl.worker import Setup
+from automl_tl.worker_setup import Setup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,7 +21,7 @@ from automl_tl.study import StudyDirectory
 from automl_tl.study_config import Config
 from automl_tl.study_data import StudyData
 from automl_tl.testing.findings import Finding
-from automl_tl.worker import Setup
+from automl_tl.worker_setup import Setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -1,0 +1,42 @@
+"""What a supervisor tells a worker once, before the first trial."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from automl_tl.networks import Networks
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the supervisor tells a worker once.
+
+    Attributes:
+        directory: The study directory.
+        networks: Networks and pixel arrays.
+        index: Which worker this is.
+        workers: How many there are, as far as that is known.
+        device: Its device, or ``auto``.
+        gpu: What ``CUDA_VISIBLE_DEVICES`` should be for it; None leaves it as it is.
+        threads: Its CPU threads.
+        cache: Root of the cache.
+        cache_bytes: Bound of the cache.
+        search: Identity of the search.
+        trial_seconds: Longest that a trial may take; None for no bound.
+    """
+
+    directory: Path
+    networks: Networks
+    index: int
+    workers: int
+    device: str
+    gpu: str | None
+    threads: int
+    cache: Path
+    cache_bytes: int
+    search: str
+    trial_seconds: float | None = None
