@@ -63,3 +63,14 @@ def test_a_changed_value_in_the_journal_is_refused(cli: CommandLine, photos: Pat
     assert "Trial 0 of the study 's' is recorded with a damaged 'value'" in cli.run(
         "show", "s", code=2
     )
+
+
+def test_an_image_size_that_is_not_searched_is_refused_by_export(
+    cli: CommandLine, photos: Path
+) -> None:
+    cli.run("search", str(photos), *TUNED, "--trials", "1", "--set", "image_size=32")
+    config = cli.folder / "studies" / "s" / "study.toml"
+    config.write_text(config.read_text().replace("image_size = 32", "image_size = 24"))
+    sentence = cli.run("export", "s", "-o", "m.onnx", code=2)
+    assert "Trial 0 of s is recorded with images of 32 pixels (squash), which its" in sentence
+    assert not (cli.folder / "m.onnx").exists()
