@@ -1,4 +1,4 @@
-"""The trials that a search begins with: probes, and then the best of these fine-tuned."""
+"""The trials that a search begins with: probes, the best of them tuned, and the best deeper."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Baselines:
         self._enqueued: set[str] = set()
 
     def enqueue(self) -> None:
-        """Enqueue the probes and, once all of them are finished, the best of them to be tuned.
+        """Enqueue the probes; once they are finished, the best to be tuned; then what is deeper.
 
         Call it at the start, and whenever a trial has finished.
         """
@@ -44,9 +44,14 @@ class Baselines:
             return
         probes = self._space.probes()
         self._once("baselines", probes)
-        ranked = self._ranked(probes)
-        if ranked is not None:
-            self._once("tuned", self._space.tuned(ranked))
+        probed = self._ranked(probes)
+        if probed is None:
+            return
+        tuned = self._space.tuned([self._space.backbone(params) for params in probed])
+        self._once("tuned", tuned)
+        climbed = self._ranked(tuned)
+        if climbed is not None:
+            self._once("deeper", self._space.deeper(climbed[0]) if climbed else [])
             self.done = True
 
     @property
@@ -66,11 +71,11 @@ class Baselines:
                 self._study.enqueue_trial(params)
         self._study.set_user_attr(name, True)
 
-    def _ranked(self, probes: Sequence[dict[str, Any]]) -> list[str] | None:
-        """Return the backbones of the probes that are complete, best first; None before that."""
+    def _ranked(self, baselines: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
+        """Return those that are complete, best first; None while one is not finished."""
         waiting = (TrialState.WAITING, TrialState.RUNNING)
         open_trials = self._study.get_trials(deepcopy=False, states=waiting)
-        if any(trial.system_attrs.get(_FIXED) in probes for trial in open_trials):
+        if any(trial.system_attrs.get(_FIXED) in baselines for trial in open_trials):
             return None
         found = [t.system_attrs.get(_FIXED, {}) for t in best_trials(self._study)]
-        return [self._space.backbone(params) for params in found if params in probes]
+        return [params for params in found if params in baselines]

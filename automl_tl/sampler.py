@@ -9,21 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
 
 from automl_tl.ledger import Ledger
-from automl_tl.parameters import STORED_BY
+from automl_tl.parameters import STORED_BY, Range, preferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
 
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial
 
 RANDOM = 10
 """Trials before TPE begins to model; until then it draws at random."""
-CHEAP = 0.75
-"""Of these, the share that trains from activations which are there."""
+NEAR = 24
+"""Trials until TPE draws all; from ``RANDOM`` on it draws more and more of them."""
+CHANGED = 0.5
+"""Share of the numbers in which such a trial differs from the best one."""
+SWITCHED = 0.1
+"""Share of the choices in which it does."""
+STEP = 0.1
+"""Standard deviation of a difference, as a share of the range; one step of it at least."""
 BEST = 25
 """Most trials that TPE takes for good."""
 RECENT = 100
@@ -37,9 +46,9 @@ class SeededSampler(BaseSampler):
     study TPE sees the best and the latest trials only, because its time grows with their number; it
     finds as good ones (``docs/decisions.md``).
 
-    While TPE still draws at random, every depth is as good to it as another. Then most trials take
-    over from an earlier one what its stored activations depend on, and draw the rest: they cost a
-    fraction of the others.
+    A dozen parameters are too many for a model of a few trials. So the first ones, and fewer and
+    fewer later ones, are drawn near the best of those that trained from stored activations: they
+    take over what these depend on, and so cost a fraction of others, and change the rest a little.
 
     Args:
         seed: Of the study.
@@ -85,22 +94,37 @@ class SeededSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """See ``TPESampler``, which has nothing to say while it draws at random."""
-        found = self._tpe.sample_relative(self._seen, trial, search_space)
-        return found or self._like_another(trial.number, search_space)
+        """See ``TPESampler``, but for the first trials."""
+        random = np.random.default_rng([self._seed, trial.number])
+        share = (NEAR - trial.number) / (NEAR - RANDOM)
+        near = self._near_the_best(search_space, random) if random.random() < share else {}
+        return near or self._tpe.sample_relative(self._seen, trial, search_space)
 
-    def _like_another(self, number: int, space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        """Return what a trial shares with an earlier one whose activations are stored."""
-        there = [trial for trial in self._seen._get_trials(deepcopy=False) if self._cheap(trial)]
-        random = np.random.default_rng([self._seed, number])
-        if not there or random.random() >= CHEAP:
+    def _near_the_best(
+        self, space: dict[str, BaseDistribution], random: np.random.Generator
+    ) -> dict[str, Any]:
+        """Return parameters close to the best trial's, of those whose activations are stored."""
+        complete = self._seen._get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        there = [trial for trial in complete if self._cheap(trial)]
+        if not there:
             return {}
-        other = there[random.integers(len(there))]
-        return {
+        sign = 1 if self._seen.direction == StudyDirection.MINIMIZE else -1
+        best = min(there, key=lambda trial: sign * float(trial.values[0]))
+        kept = {
             name: value
-            for name, value in other.params.items()
-            if name.partition("@")[0] in STORED_BY and other.distributions[name] == space.get(name)
+            for name, value in best.params.items()
+            if best.distributions[name] == space.get(name)
         }
+        free = [name for name in kept if name.partition("@")[0] not in STORED_BY]
+        if not free:
+            return {}
+        numbers = [name for name in free if not isinstance(space[name], CategoricalDistribution)]
+        certain = (numbers or free)[random.integers(len(numbers or free))]
+        for name in free:
+            share = SWITCHED if isinstance(space[name], CategoricalDistribution) else CHANGED
+            if name == certain or random.random() < share:
+                kept[name] = _near(kept[name], space[name], random)
+        return kept
 
     def sample_independent(
         self,
@@ -152,6 +176,20 @@ def _visible(ledger: Ledger) -> list[FrozenTrial]:
         latest = ledger.latest(RECENT)
         finished = [*ledger.best(BEST, before=latest[0].number), *latest]
     return sorted((*finished, *ledger.open), key=lambda trial: trial.number)
+
+
+def _near(value: Any, found: BaseDistribution, random: np.random.Generator) -> Any:
+    """Return another value of a distribution, close to one where it has an order."""
+    if isinstance(found, CategoricalDistribution):
+        others = [choice for choice in found.choices if choice != value]
+        return others[random.integers(len(others))] if others else value
+    assert isinstance(found, FloatDistribution | IntDistribution)
+    step = None if found.log else found.step
+    domain = Range(found.low, found.high, found.log, step, isinstance(found, IntDistribution))
+    span = math.log(found.high / found.low) if found.log else found.high - found.low
+    moved = random.normal(0.0, STEP * span)
+    moved = math.copysign(max(abs(moved), step or 0.0), moved)
+    return preferred(domain, value * math.exp(moved) if found.log else value + moved)
 
 
 def _good(trials: int) -> int:

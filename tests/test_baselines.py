@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import optuna
+import pytest
 from optuna.trial import TrialState
 
 from automl_tl.baselines import Baselines
@@ -12,9 +13,12 @@ from automl_tl.space import Space
 from automl_tl.storage import FACTS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from optuna import Study
 
 SPACE = Space(tuple(f"a/{number}" for number in range(6)), {})
+TUNED = [("a/1", 0.25), ("a/1", 0.5), ("a/4", 0.5), ("a/3", 0.5), ("a/5", 0.5)]
 
 
 def enqueued(study: Study) -> list[tuple[str, float]]:
@@ -37,10 +41,35 @@ def test_the_best_probes_are_tuned_once_all_are_finished() -> None:
         baselines.enqueue()
         assert enqueued(study) == probes
         finish(study, value)
-    tuned = [("a/1", 0.25), ("a/1", 0.5), ("a/1", 1.0), ("a/4", 0.5), ("a/3", 0.5), ("a/5", 0.5)]
     for again in (baselines, baselines, Baselines(study, SPACE)):
         again.enqueue()
-        assert enqueued(study) == probes + tuned
+        assert enqueued(study) == probes + TUNED
+
+
+@pytest.mark.parametrize(
+    ("values", "deeper"),
+    [
+        ((0.9, 0.8, 0.7, 0.91, 0.6), [("a/3", 1.0)]),
+        ((0.9, 0.91, None, None, None), [("a/1", 1.0)]),
+        ((0.9, 0.9, 0.7, 0.8, 0.6), []),
+        ((None, None, None, None, None), []),
+    ],
+)
+def test_the_best_goes_deeper_where_it_is_a_half(
+    values: Sequence[float | None], deeper: list[tuple[str, float]]
+) -> None:
+    """A quarter that is as good says that more depth brings nothing."""
+    study = optuna.create_study(direction="maximize")
+    baselines = Baselines(study, SPACE)
+    probes = [(backbone, 0.0) for backbone in SPACE.backbones]
+    for value in (0.5, 0.9, None, 0.7, 0.8, 0.6, *values):
+        baselines.enqueue()
+        assert not baselines.done
+        finish(study, value)
+    for again in (baselines, baselines, Baselines(study, SPACE)):
+        again.enqueue()
+        assert again.done
+        assert enqueued(study) == [*probes, *TUNED, *deeper]
 
 
 def test_a_kill_loses_and_doubles_none() -> None:
@@ -54,4 +83,4 @@ def test_a_kill_loses_and_doubles_none() -> None:
     study.enqueue_trial(SPACE.tuned(SPACE.backbones)[0])  # and after this
     Baselines(study, SPACE).enqueue()
     depths = [depth for _, depth in enqueued(study)]
-    assert depths == [0.0] * 6 + [0.25, 0.5, 1.0] + [0.5] * 3
+    assert depths == [0.0] * 6 + [0.25, 0.5] + [0.5] * 3

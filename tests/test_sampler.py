@@ -40,24 +40,59 @@ def test_it_goes_on_finding_better_points_in_a_long_study():
     assert sum(value > -0.3 for value in late) > len(late) * 0.6, late
 
 
-def test_while_it_draws_at_random_most_trials_train_from_what_is_stored():
-    """Depth and augmentation are what activations depend on; all else is drawn anew."""
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_first_trials_are_near_the_best_that_trained_from_what_is_stored(direction, monkeypatch):
+    """Depth and augmentation are what activations depend on; all else is changed a little."""
+    monkeypatch.setattr(sampler, "RANDOM", 60)
+    monkeypatch.setattr(sampler, "NEAR", 61)
+    sign = 1 if direction == "maximize" else -1
+    best = {
+        **{"depth": 0.625, "augmentation": 0.5, "learning_rate": 1e-3, "head_layers": 0},
+        **{"dropout": 0.2, "optimizer": "adam", "epochs": 12},
+    }
 
     def objective(trial):
         trial.suggest_float("depth", 0, 1, step=0.125)
         trial.suggest_float("augmentation", 0, 1, step=0.5)
         trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
-        return trial.number
+        trial.suggest_int("head_layers", 0, 2)
+        trial.suggest_float("dropout", 0, 0.5, step=0.1)
+        trial.suggest_categorical("optimizer", ("adam", "sgd", "adamw"))
+        trial.suggest_int("epochs", 6, 20)
+        return sign * {0: 0.99, 1: 0.9}.get(trial.number, 0.5)
 
     def stored(trial):
-        return trial.number == 1
+        return trial.number > 0
 
-    study = optuna.create_study(sampler=sampler.SeededSampler(0, stored))
-    study.enqueue_trial({"depth": 0.0, "augmentation": 0.5, "learning_rate": 1e-2})
-    study.enqueue_trial({"depth": 0.625, "augmentation": 0.5, "learning_rate": 1e-3})
+    study = optuna.create_study(direction=direction, sampler=sampler.SeededSampler(0, stored))
+    study.enqueue_trial({**best, "depth": 0.0})
+    study.enqueue_trial(best)
     study.optimize(objective, 60)
-    early = study.trials[2 : sampler.RANDOM]
-    like = [t for t in early if (t.params["depth"], t.params["augmentation"]) == (0.625, 0.5)]
-    assert len(early) / 2 < len(like) < len(early)
-    assert len({trial.params["learning_rate"] for trial in early}) == len(early)
-    assert len({trial.params["depth"] for trial in study.trials[sampler.RANDOM :]}) > 2
+    early = [trial.params for trial in study.trials[2:]]
+    near = [p for p in early if (p["depth"], p["augmentation"]) == (0.625, 0.5)]
+    assert len(near) == len(early)
+    changed = {name: sum(p[name] != value for p in near) for name, value in best.items()}
+    assert changed["optimizer"] < 0.25 * len(near)
+    for name in ("learning_rate", "head_layers", "dropout", "epochs", "optimizer"):
+        assert 0 < changed[name] < 0.8 * len(near), name
+    far = sum(not 1e-4 < p["learning_rate"] < 1e-2 for p in near)
+    assert far < 0.1 * len(near)  # one in three at random
+    assert all(min(abs(p["dropout"] * 10 - n) for n in range(6)) < 1e-9 for p in near)
+    assert len({tuple(p.values()) for p in near}) > 0.8 * len(near)
+
+
+def test_tpe_takes_over_by_and_by():
+    def objective(trial):
+        trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
+        return -abs(trial.suggest_float("depth", 0, 1, step=0.125) - 0.9)
+
+    study = optuna.create_study(
+        direction="maximize", sampler=sampler.SeededSampler(0, lambda trial: trial.number == 0)
+    )
+    study.enqueue_trial({"depth": 0.25})
+    study.optimize(objective, 40)
+    assert {trial.params["depth"] for trial in study.trials[: sampler.RANDOM + 1]} == {0.25}
+    between = [t.params["depth"] for t in study.trials[sampler.RANDOM : sampler.NEAR]]
+    assert 2 < sum(depth == 0.25 for depth in between) < len(between) - 2
+    late = [trial.params["depth"] for trial in study.trials[sampler.NEAR :]]
+    assert sum(depth >= 0.75 for depth in late) > len(late) / 2

@@ -194,15 +194,17 @@ def test_every_draw_stays_within_its_domain() -> None:
 
 def test_every_backbone_is_probed_and_the_best_are_tuned_within_the_space() -> None:
     space = Space(BACKBONES, {"learning_rate": {"low": 1e-4, "high": 1e-3}, "batch_size": [8, 16]})
-    found = [*space.probes(), *space.tuned(["b/y", "a/x"])]
+    tuned = space.tuned(["b/y", "a/x"])
+    found = [*space.probes(), *tuned, *space.deeper(tuned[-1])]
     assert [(p["backbone"], p["depth"]) for p in found] == [
         ("a/x", 0.0),
         ("b/y", 0.0),
         ("b/y", 0.25),
         ("b/y", 0.5),
-        ("b/y", 1.0),
         ("a/x", 0.5),
+        ("a/x", 1.0),
     ]
+    assert space.deeper(tuned[0]) == []
     assert [space.backbone(p) for p in found] == [p["backbone"] for p in found]
     assert {p["learning_rate"] for p in found} == {1e-3}
     assert {p["batch_size"] for p in found} == {8}
@@ -219,7 +221,8 @@ def test_what_a_probe_was_is_not_tried_again() -> None:
 def test_enqueued_baselines_come_out_as_they_went_in() -> None:
     space = Space(BACKBONES, {})
     study = optuna.create_study()
-    baselines = [*space.probes(), *space.tuned(BACKBONES)]
+    tuned = space.tuned(BACKBONES)
+    baselines = [*space.probes(), *tuned, *space.deeper(tuned[-1])]
     for params in baselines:
         study.enqueue_trial(params)
     for params in baselines:
@@ -260,12 +263,28 @@ def test_of_many_backbones_a_few_are_probed_and_fewer_tuned() -> None:
     tuned = space.tuned([space.backbone(params) for params in reversed(found)])
     found = [(params["backbone"], params["depth"]) for params in tuned]
     rest = [(backbone, 0.5) for backbone in ("a/60", "a/50", "a/40")]
-    assert found == [("a/70", 0.25), ("a/70", 0.5), ("a/70", 1.0), *rest]
+    assert found == [("a/70", 0.25), ("a/70", 0.5), *rest]
 
 
 def test_the_best_is_tuned_as_deep_as_the_space_allows() -> None:
     for depth, deepest in (({"low": 0.0, "high": 0.75}, [0.25, 0.5, 0.75]), (0.25, [0.25] * 2)):
-        tuned = Space(BACKBONES, {"depth": depth}).tuned(["a/x"])
+        space = Space(BACKBONES, {"depth": depth})
+        tuned = space.tuned(["a/x"])
+        tuned += space.deeper(tuned[-1])
         assert [params.get("depth", 0.25) for params in tuned] == deepest
-    augmented = [params["augmentation"] for params in Space(BACKBONES, {}).tuned(["a/x"])]
-    assert augmented == [0.0, 0.0, 0.5]
+        assert [p["augmentation"] for p in tuned] == [*(0.0 for _ in deepest[1:]), 0.5]
+
+
+def test_a_space_knows_that_networks_stay_frozen() -> None:
+    narrowed = {"a/x": {"depth": 0.0}}
+    for settings, plugins, frozen in (
+        ({}, {}, False),
+        ({"depth": 0.0}, {}, True),
+        ({"depth": {"low": 0.0, "high": 0.5}}, {}, False),
+        ({"fine_tune_at": "none"}, {}, True),
+        ({"fine_tune_at": ["none", "all"]}, {}, False),
+        ({"fine_tune_at": "all"}, {"a/x": {"depth": 0.0}}, False),
+        ({}, narrowed, False),
+        ({}, {**narrowed, "b/y": {"fine_tune_at": "none"}}, True),
+    ):
+        assert Space(BACKBONES, settings, plugins).frozen == frozen, (settings, plugins)
