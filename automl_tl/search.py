@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from automl_tl.networks import Networks
     from automl_tl.protocols import Engine
     from automl_tl.sharing import Reaped
+    from automl_tl.space import Space
     from automl_tl.study import StudyDirectory
     from automl_tl.study_data import StudyData
 
@@ -80,6 +81,7 @@ class Search:
         self._tally = Tally(study.config.metric)
         self._ending = Ending(bounds, self._tally, listener)
         self._identity = uuid.uuid4().hex
+        self._space: Space
         self._baselines: Baselines
         self._sharing: Sharing
         self._room: Room
@@ -109,8 +111,7 @@ class Search:
             )
             remote = spec.remote
             gpus = (None,) * (workers or 1) if remote else self._gpus(workers, per_device, device)
-            space = study_space(self._directory.config)
-            one_first = space.frozen and len(space.backbones) == 1 and not remote
+            one_first = self._space.frozen and len(self._space.backbones) == 1 and not remote
             self._room = Room(() if remote else gpus, one_first=one_first)
             first = FirstMessage(
                 self._directory.path,
@@ -142,7 +143,8 @@ class Search:
 
     def _open(self) -> optuna.Study:
         study = open_study(self._directory, self._hurried)
-        self._baselines = Baselines(study, study_space(self._directory.config))
+        self._space = study_space(self._directory.config)
+        self._baselines = Baselines(study, self._space)
         self._baselines.enqueue()
         shared = self._directory.config.storage is not None
         self._sharing = Sharing(study, self._identity, shared=shared)
