@@ -54,15 +54,15 @@ class FirstMessage:
 
     def _setup(self, index: int, gpu: str | None) -> Setup:
         return Setup(
-            self.directory,
-            self.networks,
-            index,
-            len(self.gpus),
-            self.device,
-            gpu,
-            self.threads,
-            self.store.root,
-            self.store.max_bytes,
-            self.search,
-            self.trial_seconds,
+            directory=self.directory,
+            networks=self.networks,
+            index=index,
+            workers=len(self.gpus),
+            device=self.device,
+            gpu=gpu,
+            threads=self.threads,
+            cache=self.store.root,
+            cache_bytes=self.store.max_bytes,
+            search=self.search,
+            trial_seconds=self.trial_seconds,
         )

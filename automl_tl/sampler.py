@@ -11,8 +11,6 @@ import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
-from optuna.study import StudyDirection
-from optuna.trial import TrialState
 
 from automl_tl.ledger import Ledger
 from automl_tl.parameters import STORED_BY, Range, preferred
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
 
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, TrialState
 
 RANDOM = 10
 """Trials before TPE begins to model; until then it draws at random."""
@@ -104,12 +102,11 @@ class SeededSampler(BaseSampler):
         self, space: dict[str, BaseDistribution], random: np.random.Generator
     ) -> dict[str, Any]:
         """Return parameters close to the best trial's, of those whose activations are stored."""
-        complete = self._seen._get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        there = [trial for trial in complete if self._cheap(trial)]
-        if not there:
+        assert self._ledger is not None, "before_trial comes first"
+        ranked = self._ledger.best(len(self._ledger))
+        best = next((trial for trial in ranked if self._cheap(trial)), None)
+        if best is None:
             return {}
-        sign = 1 if self._seen.direction == StudyDirection.MINIMIZE else -1
-        best = min(there, key=lambda trial: sign * float(trial.values[0]))
         kept = {
             name: value
             for name, value in best.params.items()
@@ -121,7 +118,7 @@ class SeededSampler(BaseSampler):
         numbers = [name for name in free if not isinstance(space[name], CategoricalDistribution)]
         certain = (numbers or free)[random.integers(len(numbers or free))]
         for name in free:
-            share = SWITCHED if isinstance(space[name], CategoricalDistribution) else CHANGED
+            share = CHANGED if name in numbers else SWITCHED
             if name == certain or random.random() < share:
                 kept[name] = _near(kept[name], space[name], random)
         return kept

@@ -75,7 +75,7 @@ class TrialSpec:
     @property
     def frozen(self) -> bool:
         """Whether only the head trains."""
-        return self.depth == 0 if self.fine_tune_at is None else self.fine_tune_at == "none"
+        return _frozen(self.fine_tune_at, self.depth)
 
 
 class Space:
@@ -160,7 +160,7 @@ class Space:
             backbone = str(trial.suggest_categorical("backbone", self.backbones))
         at = draw("fine_tune_at")
         depth = draw("depth") if at is None else None
-        frozen = depth == 0 if at is None else at == "none"
+        frozen = _frozen(at, depth)
         return TrialSpec(
             backbone=backbone,
             depth=depth,
@@ -265,6 +265,10 @@ class Space:
             key = f"{name}@{backbone}" if name in narrowed else name
             params[key] = value
         return params
+
+
+def _frozen(fine_tune_at: int | float | str | None, depth: float | None) -> bool:
+    return depth == 0 if fine_tune_at is None else fine_tune_at == "none"
 
 
 def _distinct(baselines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

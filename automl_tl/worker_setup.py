@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from automl_tl.networks import Networks
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """What the supervisor tells a worker once.
 

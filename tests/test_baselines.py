@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from optuna import Study
 
 SPACE = Space(tuple(f"a/{number}" for number in range(6)), {})
+PROBES = [(backbone, 0.0) for backbone in SPACE.backbones]
 TUNED = [("a/1", 0.25), ("a/1", 0.5), ("a/4", 0.5), ("a/3", 0.5), ("a/5", 0.5)]
 
 
@@ -36,14 +37,13 @@ def finish(study: Study, value: float | None) -> None:
 def test_the_best_probes_are_tuned_once_all_are_finished() -> None:
     study = optuna.create_study(direction="maximize")
     baselines = Baselines(study, SPACE)
-    probes = [(backbone, 0.0) for backbone in SPACE.backbones]
     for value in (0.5, 0.9, None, 0.7, 0.8, 0.6):
         baselines.enqueue()
-        assert enqueued(study) == probes
+        assert enqueued(study) == PROBES
         finish(study, value)
     for again in (baselines, baselines, Baselines(study, SPACE)):
         again.enqueue()
-        assert enqueued(study) == probes + TUNED
+        assert enqueued(study) == PROBES + TUNED
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,6 @@ def test_the_best_goes_deeper_where_it_is_a_half(
     """A quarter that is as good says that more depth brings nothing."""
     study = optuna.create_study(direction="maximize")
     baselines = Baselines(study, SPACE)
-    probes = [(backbone, 0.0) for backbone in SPACE.backbones]
     for value in (0.5, 0.9, None, 0.7, 0.8, 0.6, *values):
         baselines.enqueue()
         assert not baselines.done
@@ -69,7 +68,7 @@ def test_the_best_goes_deeper_where_it_is_a_half(
     for again in (baselines, baselines, Baselines(study, SPACE)):
         again.enqueue()
         assert again.done
-        assert enqueued(study) == [*probes, *TUNED, *deeper]
+        assert enqueued(study) == [*PROBES, *TUNED, *deeper]
 
 
 def test_a_kill_loses_and_doubles_none() -> None:

@@ -36,7 +36,18 @@ def elsewhere(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     Study.create(tmp_path / "s", images, backbones=["torch/tiny"])
     study, store = StudyDirectory.open(tmp_path / "s"), Store()
     networks = open_networks(study, study.data(), "cpu", store, silent)
-    setup = Setup(study.path, networks, 3, 1, "cpu", "0", 7, store.root, store.max_bytes, "id")
+    setup = Setup(
+        directory=study.path,
+        networks=networks,
+        index=3,
+        workers=1,
+        device="cpu",
+        gpu="0",
+        threads=7,
+        cache=store.root,
+        cache_bytes=store.max_bytes,
+        search="id",
+    )
     monkeypatch.setenv("AUTOML_TL_CACHE", str(tmp_path / "there"))
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     return Elsewhere(setup)

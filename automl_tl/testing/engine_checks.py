@@ -68,8 +68,18 @@ def crew(name: str) -> Iterator[Crew]:
             if index == BROKEN:
                 return "no setup"
             networks = Networks({}, {})
-            cache = Path(folder) / "cache"
-            here = Setup(path, networks, index, 1, "cpu", None, 1, cache, MAX_BYTES, "check")
+            here = Setup(
+                directory=path,
+                networks=networks,
+                index=index,
+                workers=1,
+                device="cpu",
+                gpu=None,
+                threads=1,
+                cache=Path(folder) / "cache",
+                cache_bytes=MAX_BYTES,
+                search="check",
+            )
             return Elsewhere(here) if spec.remote else here
 
         settings = WorkerSettings(path, ("cpu", "cpu"), 1, setup, workers=2)
