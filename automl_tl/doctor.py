@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from automl_tl.cache.store import Store
 from automl_tl.errors import AutoMLError
 from automl_tl.host import BackendHost
+from automl_tl.machine import available_cpus, memory
 from automl_tl.plugins import Plugins, get_plugins
 from automl_tl.weights import location
 
@@ -148,16 +149,13 @@ def gpus() -> list[dict[str, str]]:
 
 
 def _system() -> dict[str, Any]:
-    import psutil
-
-    memory = psutil.virtual_memory()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    granted = memory()
     return {
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "cores": usable,
-        "memory_bytes": memory.total,
-        "memory_available_bytes": memory.available,
+        "cores": available_cpus(),
+        "memory_bytes": granted.total,
+        "memory_available_bytes": granted.available,
     }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from automl_tl import prepare
 from automl_tl.cache.store import Store
 from automl_tl.errors import WeightsError
+from automl_tl.machine import available_cpus
 from automl_tl.networks import weights_file
 from automl_tl.plugins import get_plugins, use_files
 from automl_tl.stages import as_events
@@ -57,11 +58,13 @@ class Elsewhere:
             study, study.data(), self.setup.device, store, as_events(stage, float("inf"))
         )
         _check_weights(networks, self.setup.networks)
+        threads = _threads()
         return replace(
             self.setup,
             networks=networks,
             gpu=None,
-            threads=_threads(),
+            threads=threads,
+            all_threads=threads,
             cache=store.root,
             cache_bytes=store.max_bytes,
         )
@@ -91,4 +94,4 @@ def _check_weights(here: Networks, there: Networks) -> None:
 
 def _threads() -> int:
     granted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(granted) if granted.isdecimal() and int(granted) else os.cpu_count() or 1
+    return int(granted) if granted.isdecimal() and int(granted) else available_cpus()

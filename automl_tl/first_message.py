@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from automl_tl.elsewhere import Elsewhere
+from automl_tl.machine import available_cpus
 from automl_tl.plugin_files import listed
 from automl_tl.worker_setup import Setup
 
@@ -42,7 +42,7 @@ class FirstMessage:
     @property
     def threads(self) -> int:
         """CPU threads of a worker."""
-        return max(1, (os.cpu_count() or 1) // len(self.gpus))
+        return max(1, available_cpus() // len(self.gpus))
 
     def here(self, index: int) -> Setup:
         """Return the message to a worker of this machine."""
@@ -61,6 +61,7 @@ class FirstMessage:
             device=self.device,
             gpu=gpu,
             threads=self.threads,
+            all_threads=available_cpus(),
             cache=self.store.root,
             cache_bytes=self.store.max_bytes,
             search=self.search,

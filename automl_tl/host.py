@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from automl_tl import errors
 from automl_tl.errors import AutoMLError, BackendDied, TrialError
 from automl_tl.ipc import Child
+from automl_tl.machine import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +47,7 @@ class BackendHost:
     ) -> None:
         self.name = name
         self.device = device
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or available_cpus()
         self._log = log
         self._child: Child | None = None
         self._configured = False

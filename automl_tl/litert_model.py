@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from automl_tl.errors import ExportError, UsageError
-from automl_tl.onnx_model import available_cpus
+from automl_tl.machine import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from automl_tl import onnx_file
 from automl_tl.errors import ExportError, UsageError
+from automl_tl.machine import available_cpus
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,13 +105,6 @@ class OnnxModel:
                 f"{self._classes} float logits, but the graph has {found}; export it again."
             )
         return inputs[0].name, outputs[0].name
-
-
-def available_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _fits(shape: list[Any], expected: list[int]) -> bool:

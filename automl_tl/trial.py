@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil
 
 from automl_tl import metrics
 from automl_tl.cache.activations import Activations
 from automl_tl.errors import AutoMLError, FinishTraining, TrialError
 from automl_tl.jobs import fine_tune_at, make_job, make_views
+from automl_tl.machine import memory
 from automl_tl.networks import describe
 from automl_tl.outcome import Hooks, Outcome, TrialProgress
 from automl_tl.planner import Limits, Outlook, Speeds, Work, frozen_plan, head_tap, plan
@@ -292,8 +292,8 @@ class TrialRunner:
             halves=lambda cut: activations.halves(self._train, cut.index, progress),
         )
         speeds = Speeds(speed or UNKNOWN_SPEED, **store_speeds(self._store))
-        memory = int(psutil.virtual_memory().total) // _MEMORY_SHARE
-        return plan(info, work, head, speeds, Limits(self._room, memory), outlook)
+        limits = Limits(self._room, memory().total // _MEMORY_SHARE)
+        return plan(info, work, head, speeds, limits, outlook)
 
     @property
     def _room(self) -> int:

@@ -160,8 +160,11 @@ class Worker:
 
     def _host(self, name: str) -> BackendHost:
         if name not in self._hosts:
-            log = self._directory.log(self._setup.index)
-            self._hosts[name] = BackendHost(name, self._setup.device, self._setup.threads, log)
+            setup = self._setup
+            # Frozen layers are passed once, by one worker; heads are not trained in that process.
+            threads = setup.all_threads if self._space.frozen else setup.threads
+            log = self._directory.log(setup.index)
+            self._hosts[name] = BackendHost(name, setup.device, threads, log)
         return self._hosts[name]
 
     def _trials(self, most: int, bound: int | None) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from automl_tl.machine import available_cpus
 from benchmarks import data
 from benchmarks.results import BenchError
 
@@ -39,7 +40,7 @@ class Bench:
     work: Path
     size: Size = "full"
     pairs: int = 3
-    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    threads: int = field(default_factory=available_cpus)
     budget: float = 1800.0
     say: Callable[[str], None] = print
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from automl_tl import Study
 from automl_tl.cache.store import Store
 from automl_tl.elsewhere import Elsewhere
 from automl_tl.errors import StudyError, UsageError, WeightsError
+from automl_tl.machine import available_cpus
 from automl_tl.prepare import open_networks
 from automl_tl.stages import silent
 from automl_tl.study import StudyDirectory
@@ -44,6 +44,7 @@ def elsewhere(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         device="cpu",
         gpu="0",
         threads=7,
+        all_threads=14,
         cache=store.root,
         cache_bytes=store.max_bytes,
         search="id",
@@ -59,7 +60,8 @@ def test_it_fills_its_own_cache_once_and_takes_its_own_threads(
     said: list[Mapping[str, Any]] = []
     found = elsewhere.settle(said.append)
     assert found.cache == tmp_path / "there"
-    assert (found.index, found.threads, found.gpu, found.search) == (3, 2, None, "id")
+    assert (found.index, found.gpu, found.search) == (3, None, "id")
+    assert (found.threads, found.all_threads) == (2, 2)
     before = elsewhere.setup.networks
     assert found.networks.specs == before.specs
     for key, (path, identity) in found.networks.arrays.items():
@@ -113,4 +115,4 @@ def test_threads_that_nobody_granted_are_all(
     elsewhere: Elsewhere, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", text)
-    assert elsewhere.settle(lambda _: None).threads == os.cpu_count()
+    assert elsewhere.settle(lambda _: None).threads == available_cpus()

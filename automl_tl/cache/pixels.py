@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from automl_tl.cache.decoding import Image, Target, decode_all
 from automl_tl.data import decode
-from automl_tl.data.reading import cpus, in_threads, read_image_file
+from automl_tl.data.reading import in_threads, read_image_file
 from automl_tl.errors import ImageError
+from automl_tl.machine import available_cpus
 from automl_tl.pages import Pages, give_back
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ class _Filling:
             def look() -> None:
                 notify("decoding", done, rows)
 
-            target = Target(paths, self._resize, workers or cpus())
+            target = Target(paths, self._resize, workers or available_cpus())
             with closing(decode_all(self._distinct(firsts), target, look)) as results:
                 for row, result in results:
                     seen[row] = result

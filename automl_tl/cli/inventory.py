@@ -8,6 +8,7 @@ import typer
 
 from automl_tl.cli.console import cell, parameters, print_json, printable, stderr, stdout, table
 from automl_tl.cli.plugin_files import Plugin
+from automl_tl.units import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -188,7 +189,7 @@ def print_doctor(console: Console, facts: Mapping[str, Any]) -> None:
     lines = [
         ("automl-tl", facts["automl_tl"]),
         ("Python", f"{python['version']} ({python['executable']})"),
-        ("system", f"{system['platform']}, {system['cores']} cores, {memory} memory"),
+        ("system", f"{system['platform']}, {plural(system['cores'], 'CPU')}, {memory} memory"),
         (
             "cache",
             f"{store['path']}: {format_bytes(store['bytes'])} of at most "

@@ -14,9 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from automl_tl.data.reading import cpus
 from automl_tl.errors import DataError, ImageError
 from automl_tl.ipc import Child, parent_channel
+from automl_tl.machine import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -48,7 +48,7 @@ class Decoder:
 
     def __init__(self, job: Job, workers: int | None = None, group: int = 1) -> None:
         self._job = job
-        self._workers = workers or cpus()
+        self._workers = workers or available_cpus()
         self._group = group
         self._child: Child | None = None
 
@@ -165,7 +165,7 @@ class Decoders:
         try:
             decoder = self._idle.pop()
         except IndexError:  # all are at work
-            decoder = Decoder(self._job, min(cpus(), _MOST_THREADS))
+            decoder = Decoder(self._job, min(available_cpus(), _MOST_THREADS))
             self._all.append(decoder)
         try:
             yield decoder

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from automl_tl.errors import ImageError
+from automl_tl.machine import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -52,7 +52,7 @@ def in_threads(
         items: Taken one by one.
         workers: Number of threads; the CPUs that this process may use by default.
     """
-    workers = workers or cpus()
+    workers = workers or available_cpus()
     with ThreadPoolExecutor(workers, thread_name_prefix="automl-tl-read") as pool:
         waiting: deque[Future[_Out]] = deque()
         try:
@@ -65,10 +65,3 @@ def in_threads(
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def cpus() -> int:
-    """Return how many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

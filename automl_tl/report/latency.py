@@ -10,6 +10,7 @@ import numpy as np
 
 from automl_tl.errors import AutoMLError
 from automl_tl.host import BackendHost
+from automl_tl.machine import available_cpus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +38,7 @@ def measure(model: Path, backend: str, image_size: int) -> dict[str, Any]:
 
     if not model.is_file():
         return {"problem": "The latency is not known, because the model's file is gone."}
-    threads = psutil.cpu_count(logical=False) or 1
+    threads = min(psutil.cpu_count(logical=False) or 1, available_cpus())
     pixels = np.random.default_rng(0).integers(0, 256, (1, image_size, image_size, 3), np.uint8)
     try:
         with BackendHost(backend, device="cpu", threads=threads) as host:

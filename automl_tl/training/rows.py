@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 
 from automl_tl.errors import CacheError
 from automl_tl.files import DAMAGED_ARRAY
+from automl_tl.machine import memory
 from automl_tl.pages import Pages
 from automl_tl.training.order import BLOCK, WINDOW
 
@@ -65,7 +65,7 @@ class Rows:
     @property
     def fits(self) -> bool:
         """Whether the rows fit in a quarter of the free RAM."""
-        return self.nbytes * _RAM_SHARE <= int(psutil.virtual_memory().available)
+        return self.nbytes * _RAM_SHARE <= memory().available
 
     def chunk(self, start: int, stop: int) -> NDArray[Any]:
         """Read consecutive positions."""

@@ -12,6 +12,7 @@ from automl_tl.cache.store import Store
 from automl_tl.engines.local import LocalEngine
 from automl_tl.host import BackendHost
 from automl_tl.identify import identify
+from automl_tl.machine import available_cpus
 from automl_tl.owner import OWNER
 from automl_tl.prepare import open_arrays
 from automl_tl.study import KEEP_MODELS, StudyDirectory
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 STARTED = """
 import os, sys
 if sys.argv[0].endswith("hosted.py"):
-    open(os.path.join({folder!r}, str(os.getpid())), "w").close()
+    with open(os.path.join({folder!r}, str(os.getpid())), "w") as file:
+        file.write(os.environ["OMP_NUM_THREADS"])
 """
 FROZEN = ("--backbone", "torch/tiny", "--set", "depth=0", "--set", "epochs=2..9")
 
@@ -49,7 +51,7 @@ def test_frozen_trials_are_recorded_each_on_its_own(tmp_path: Path, photos: Path
 
 
 def test_of_several_workers_one_starts_the_framework(tmp_path: Path, photos: Path) -> None:
-    """The others train heads on what it stored; at the end another may run the test split."""
+    """It has all CPUs, the others train heads on what it stored; at the end another may test."""
     started = tmp_path / "started"
     started.mkdir()
     plugin = tmp_path / "started.py"
@@ -60,7 +62,8 @@ def test_of_several_workers_one_starts_the_framework(tmp_path: Path, photos: Pat
     study = storage.open_optuna(cli.folder / "studies" / "s", None, "s", 0)
     ends = [trial.datetime_complete for trial in study.trials]
     last = max(end.timestamp() for end in ends if end)
-    assert len([path for path in started.iterdir() if path.stat().st_mtime < last]) == 1
+    first = [path for path in started.iterdir() if path.stat().st_mtime < last]
+    assert [path.read_text() for path in first] == [str(available_cpus())]
     assert len({trial.user_attrs[OWNER]["pid"] for trial in study.trials}) > 1
 
 

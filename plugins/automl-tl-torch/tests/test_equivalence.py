@@ -160,7 +160,7 @@ def test_arrays_too_large_for_memory_give_the_same_numbers(workshop, monkeypatch
     shop = workshop()
     job = shop.tuning(shop.cut(0.5), shop.cut(0.5))
     _, _, in_memory = shop.train(job)
-    full = type("Memory", (), {"available": 0})()
+    full = type("Memory", (), {"total": 0, "available": 0})()
     monkeypatch.setattr(psutil, "virtual_memory", lambda: full)
     _, _, on_disk = shop.train(job)
     monkeypatch.setattr("automl_tl.training.rows._MIXED_BYTES", 0)
