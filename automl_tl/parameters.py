@@ -174,10 +174,10 @@ WHEN_FROZEN: dict[str, Any] = {
 }
 """What has no effect, and is not drawn, where the network stays frozen."""
 
-SEEN_BY = (
-    *("backbone", "image_size", "resize"),
-    *("augmentation", "flip", "rotation", "crop", "colour"),
-)
+INPUT = ("backbone", "image_size", "resize")
+"""What decides which network sees images of which shape."""
+
+SEEN_BY = (*INPUT, "augmentation", "flip", "rotation", "crop", "colour")
 """What decides which network sees which pixels."""
 
 STORED_BY = (*SEEN_BY, "depth", "fine_tune_at")

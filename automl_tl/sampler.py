@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.samplers import BaseSampler, TPESampler
 
 from automl_tl.ledger import Ledger
-from automl_tl.parameters import STORED_BY, Range, preferred
+from automl_tl.parameters import INPUT, STORED_BY, Range, preferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -45,18 +45,24 @@ class SeededSampler(BaseSampler):
     finds as good ones (``docs/decisions.md``).
 
     A dozen parameters are too many for a model of a few trials. So the first ones, and fewer and
-    fewer later ones, are drawn near the best of those that trained from stored activations: they
-    take over what these depend on, and so cost a fraction of others, and change the rest a little.
+    fewer later ones, are drawn near the best fine-tuned one: they change what it had a little. One
+    near the best of those that trained from stored activations costs a fraction, because it takes
+    over what these depend on. Where that is not the best of all, both get as much time.
 
     Args:
         seed: Of the study.
-        cheap: Whether what a finished trial stored spares a similar one most of its time.
+        tuned: Whether a finished trial trained more than a head.
+        cheap: Whether what such a trial stored spares a similar one most of its time.
     """
 
     def __init__(
-        self, seed: int, cheap: Callable[[FrozenTrial], bool] = lambda trial: False
+        self,
+        seed: int,
+        tuned: Callable[[FrozenTrial], bool] = lambda trial: False,
+        cheap: Callable[[FrozenTrial], bool] = lambda trial: False,
     ) -> None:
         self._seed = seed
+        self._tuned = tuned
         self._cheap = cheap
         self._tpe = self._fresh(0)
         self._ledger: Ledger | None = None
@@ -101,18 +107,17 @@ class SeededSampler(BaseSampler):
     def _near_the_best(
         self, space: dict[str, BaseDistribution], random: np.random.Generator
     ) -> dict[str, Any]:
-        """Return parameters close to the best trial's, of those whose activations are stored."""
-        assert self._ledger is not None, "before_trial comes first"
-        ranked = self._ledger.best(len(self._ledger))
-        best = next((trial for trial in ranked if self._cheap(trial)), None)
+        """Return parameters close to those of a good fine-tuned trial, nothing without one."""
+        best = self._good_one(random)
         if best is None:
             return {}
+        fixed = STORED_BY if self._cheap(best) else INPUT
         kept = {
             name: value
             for name, value in best.params.items()
             if best.distributions[name] == space.get(name)
         }
-        free = [name for name in kept if name.partition("@")[0] not in STORED_BY]
+        free = [name for name in kept if name.partition("@")[0] not in fixed]
         if not free:
             return {}
         numbers = [name for name in free if not isinstance(space[name], CategoricalDistribution)]
@@ -122,6 +127,17 @@ class SeededSampler(BaseSampler):
             if name == certain or random.random() < share:
                 kept[name] = _near(kept[name], space[name], random)
         return kept
+
+    def _good_one(self, random: np.random.Generator) -> FrozenTrial | None:
+        """Return the best fine-tuned trial, or the best cheap one: near both, as much is spent."""
+        assert self._ledger is not None, "before_trial comes first"
+        ranked = [trial for trial in self._ledger.best(len(self._ledger)) if self._tuned(trial)]
+        if not ranked:
+            return None
+        best = ranked[0]
+        cheap = next((trial for trial in ranked if self._cheap(trial)), best)
+        share = _seconds(cheap) / (_seconds(cheap) + _seconds(best))
+        return best if random.random() < share else cheap
 
     def sample_independent(
         self,
@@ -187,6 +203,11 @@ def _near(value: Any, found: BaseDistribution, random: np.random.Generator) -> A
     moved = random.normal(0.0, STEP * span)
     moved = math.copysign(max(abs(moved), step or 0.0), moved)
     return preferred(domain, value * math.exp(moved) if found.log else value + moved)
+
+
+def _seconds(trial: FrozenTrial) -> float:
+    assert trial.duration is not None, "it has finished"
+    return max(trial.duration.total_seconds(), 1e-3)
 
 
 def _good(trials: int) -> int:

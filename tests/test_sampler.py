@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
+
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
 
 from automl_tl import sampler
 
@@ -64,7 +67,9 @@ def test_first_trials_are_near_the_best_that_trained_from_what_is_stored(directi
     def stored(trial):
         return trial.number > 0
 
-    study = optuna.create_study(direction=direction, sampler=sampler.SeededSampler(0, stored))
+    study = optuna.create_study(
+        direction=direction, sampler=sampler.SeededSampler(0, stored, stored)
+    )
     study.enqueue_trial({**best, "depth": 0.0})
     study.enqueue_trial(best)
     study.optimize(objective, 60)
@@ -86,8 +91,11 @@ def test_tpe_takes_over_by_and_by():
         trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
         return -abs(trial.suggest_float("depth", 0, 1, step=0.125) - 0.9)
 
+    def first(trial):
+        return trial.number == 0
+
     study = optuna.create_study(
-        direction="maximize", sampler=sampler.SeededSampler(0, lambda trial: trial.number == 0)
+        direction="maximize", sampler=sampler.SeededSampler(0, first, first)
     )
     study.enqueue_trial({"depth": 0.25})
     study.optimize(objective, 40)
@@ -96,3 +104,43 @@ def test_tpe_takes_over_by_and_by():
     assert 2 < sum(depth == 0.25 for depth in between) < len(between) - 2
     late = [trial.params["depth"] for trial in study.trials[sampler.NEAR :]]
     assert sum(depth >= 0.75 for depth in late) > len(late) / 2
+
+
+def test_where_the_best_is_not_the_cheap_one_both_get_as_much_time(monkeypatch):
+    """A whole network that is better, and takes three times as long, is drawn near a quarter."""
+    monkeypatch.setattr(sampler, "RANDOM", 10_000)
+    monkeypatch.setattr(sampler, "NEAR", 10_001)
+    start = datetime.datetime(2026, 1, 1)
+    distributions = {
+        "depth": FloatDistribution(0, 1, step=0.125),
+        "dropout": FloatDistribution(0, 0.5, step=0.1),
+    }
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=sampler.SeededSampler(
+            0, lambda trial: trial.number > 0, lambda trial: trial.number == 1
+        ),
+    )
+    for depth, value, seconds in ((0.0, 0.99, 1), (0.5, 0.7, 50), (1.0, 0.8, 150)):
+        study.add_trial(
+            optuna.trial.create_trial(
+                params={"depth": depth, "dropout": 0.2},
+                distributions=distributions,
+                value=value,
+            )
+        )
+        trial = study._storage.get_all_trials(study._study_id, deepcopy=False)[-1]
+        trial.datetime_start, trial.datetime_complete = (
+            start,
+            start + datetime.timedelta(0, seconds),
+        )
+    drawn = []
+    for number in range(3, 203):
+        trial = study.ask(distributions)
+        drawn.append(trial.params)
+        assert trial.number == number
+        study.tell(trial, 0.1)
+    near = sum(params["depth"] >= 0.75 for params in drawn)
+    assert 0.15 * len(drawn) < near < 0.35 * len(drawn)
+    assert {params["depth"] for params in drawn} >= {0.5, 0.875, 1.0}  # what is not stored may move
+    assert all(params["depth"] == 0.5 for params in drawn if params["depth"] < 0.75)
