@@ -7,12 +7,14 @@ import math
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 import pytest
 
+from automl_tl.cache import activations as stored
 from automl_tl.cache.activations import Activations, Reuse
 from automl_tl.cache.store import Store
 from automl_tl.errors import FinishTraining, TrialError, UsageError
@@ -169,6 +171,27 @@ def test_half_precision_is_tried_stored_and_close(workshop: Workshop) -> None:
     assert math.log2(speed).is_integer()
     tried.write_text(json.dumps({"largest": 4e4, "error": 1e-4}))
     assert not activations.halves(rows, cut, recorder), "near the end of its range"
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ([(30, 0), (40, 10), (50, 60), (60, 100)], 90 / 20),  # neither starting nor the first batch
+        ([(30, 0), (40, 100)], 100 / 10),  # one batch
+        ([(30, 0), (40, 90), (60, 100)], 100 / 30),  # most of them in the first one
+        ([(40, 100)], 100 / 40),  # a backend that says only when it is done
+        ([], 100 / 60),
+    ],
+)
+def test_what_a_pass_takes_does_not_count_how_it_started(steps, expected, monkeypatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(stored, "time", SimpleNamespace(monotonic=lambda: now))
+    watch = stored._Watch(SimpleNamespace(step=lambda *_: None))
+    for moment, done in steps:
+        now = float(moment)
+        watch.step("prefix", done, 100)
+    now = 60.0
+    assert watch.images_a_second(100) == pytest.approx(expected)
 
 
 def test_reuse_counts_every_epoch_that_was_spared(workshop: Workshop) -> None:

@@ -144,7 +144,8 @@ class Activations:
             spent = (flops[tap.cut] - flops[below.cut]) * shape[0]
             watch = _Watch(progress)
             self._backend.run(self._network, below, tap.cut, tap.pooling, path, watch)
-            return {"flops_a_second": watch.images_a_second(shape[0]) * spent / shape[0]}
+            seconds = shape[0] / watch.images_a_second(shape[0])
+            return {"flops_a_second": spent / seconds, "seconds": seconds}
 
         def waiting() -> None:
             progress.step("waiting for another process", 0, 1)
@@ -274,9 +275,8 @@ class _Watch:
         self._progress.step(what, done, total)
 
     def images_a_second(self, images: int) -> float:
-        """Return the speed between the first and the last batch, or of the whole."""
-        now = time.monotonic()
-        if len(self._marks) > 1 and self._marks[-1][1] > self._marks[0][1]:
-            (started, first), (ended, last) = self._marks[0], self._marks[-1]
-            return (last - first) / max(1e-6, ended - started)
-        return images / max(1e-6, now - self._begun)
+        """Return the speed after the first batch, or with it when it is most of the images."""
+        starts = [(self._begun, 0), *self._marks[:2]]
+        begun, first = [mark for mark in starts if 2 * mark[1] <= images][-1]
+        ended = self._marks[-1][0] if self._marks else time.monotonic()
+        return (images - first) / max(1e-6, ended - begun)

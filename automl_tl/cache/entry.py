@@ -64,13 +64,13 @@ class Partial:
         shape, dtype = list(array.shape), str(array.dtype)
         del array  # Windows renames no folder with an open map in it
         facts = {
+            "seconds": seconds,
             **meta,
             "kind": self.kind,
             "key": dict(self.key),
             "shape": shape,
             "dtype": dtype,
             "bytes": self.path.stat().st_size,
-            "seconds": seconds,
             "checksum": checksum(self.path),
         }
         place = self.store.place(self.kind, self.key)

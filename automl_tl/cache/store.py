@@ -199,7 +199,8 @@ class Store:
             key: Its key.
             shape: Of the array.
             dtype: Of the array.
-            fill: Fills the existing ``.npy`` file; returns what else to keep in ``Entry.meta``.
+            fill: Fills the existing ``.npy`` file; returns what else to keep in ``Entry.meta``, and
+                ``seconds`` when it knows better than the clock around it what filling again takes.
             waiting: As for ``lock``.
 
         Raises:
