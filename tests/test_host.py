@@ -70,7 +70,13 @@ class Workshop:
 
     def open(self) -> Activations:
         return Activations(
-            self.store, self.host, self.network, self.info, self.pixels, "test-pixels"
+            self.store,
+            self.host,
+            self.network,
+            self.info,
+            self.pixels,
+            "test-pixels",
+            lambda path, step: None,
         )
 
     def job(self, cut: int, views: int = 0) -> TrainJob:

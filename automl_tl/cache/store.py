@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from automl_tl.cache.entry import Entry, Partial, checksum
-from automl_tl.cache.eviction import victims
+from automl_tl.cache.eviction import USE_SECONDS, victims
 from automl_tl.errors import CacheError
 from automl_tl.files import read_json, write_json
 from automl_tl.units import format_bytes, parse_bytes
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 DOWNLOADS = "downloads"
 MAX_BYTES = 50 * 1024**3
+HOLD_SECONDS = USE_SECONDS / 10
 _LAYOUT = 1
 
 
@@ -65,6 +66,8 @@ class Store:
             max_bytes = min(MAX_BYTES, (shutil.disk_usage(self.root).free + own) // 2)
         self.max_bytes = max_bytes
         self._trusted: set[Path] = set()
+        self._held: set[Path] = set()
+        self._said = float("-inf")
 
     def place(self, kind: str, key: Mapping[str, Any]) -> Path:
         """Return the folder of an entry, whether it exists or not."""
@@ -81,7 +84,23 @@ class Store:
             os.utime(path.parent / "meta.json")
         except OSError:
             return False
+        self._held.add(path)
         return True
+
+    def hold(self) -> None:
+        """Say again, once a minute, that all is in use that was found or touched since ``let_go``.
+
+        For whoever reads arrays for longer than use protects them.
+        """
+        now = time.monotonic()
+        if now - self._said >= HOLD_SECONDS:
+            self._said = now
+            for path in tuple(self._held):
+                self.touch(path)
+
+    def let_go(self) -> None:
+        """Hold no longer what was found or touched so far."""
+        self._held.clear()
 
     def find(self, kind: str, key: Mapping[str, Any]) -> Entry | None:
         """Return a complete entry, or None.
@@ -103,6 +122,7 @@ class Store:
         except (OSError, ValueError, KeyError):
             shutil.rmtree(place, ignore_errors=True)
             return None
+        self._held.add(path)
         return Entry(path, meta)
 
     def has(self, kind: str, key: Mapping[str, Any]) -> bool:

@@ -142,6 +142,24 @@ def test_what_any_process_used_lately_is_not_evicted(tmp_path: Path) -> None:
     assert not store.touch(tmp_path / "nowhere" / "data.npy")
 
 
+def test_what_a_process_reads_for_hours_is_in_use_until_it_lets_go(tmp_path: Path) -> None:
+    size = fill(Store(tmp_path), KEY, 7).meta["bytes"]
+    other = fill(Store(tmp_path), {"n": 1}, 1)
+    full = Store(tmp_path, max_bytes=size // 2)
+    reader = Store(tmp_path)
+    assert reader.find("things", KEY)
+    assert reader.touch(other.path)
+    age(reader, 3600)
+    reader.hold()
+    assert full.shrink() == []
+    finished = Store(tmp_path)
+    assert finished.find("things", KEY)
+    age(finished, 3600)
+    finished.let_go()
+    finished.hold()
+    assert len(full.shrink()) == 2
+
+
 def test_the_bound_holds_even_when_everything_is_in_use(tmp_path: Path) -> None:
     store = Store(tmp_path, max_bytes=1000)
     fill(store, {"n": 0}, 0, rows=40)
