@@ -169,10 +169,8 @@ class Worker:
     def _host(self, name: str) -> BackendHost:
         if name not in self._hosts:
             setup = self._setup
-            # Frozen layers are passed once, by one worker; heads are not trained in that process.
-            threads = setup.all_threads if self._space.frozen else setup.threads
             log = self._directory.log(setup.index)
-            self._hosts[name] = BackendHost(name, setup.device, threads, log)
+            self._hosts[name] = BackendHost(name, setup.device, setup.host_threads, log)
         return self._hosts[name]
 
     def _trials(self, most: int, bound: int | None) -> None:
