@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from automl_tl.types import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -195,12 +194,13 @@ class Activations:
         Tried on the first images, once; the error is that of the whole in the Euclidean norm.
         """
         tap = Tap(cut)
+        key = self._key(rows[:_TRIED], tap, None)
 
         def measure() -> dict[str, float]:
             few = rows[:_TRIED]
             shape = next(c.shape for c in self._info.cuts if c.index == cut)
-            with tempfile.TemporaryDirectory(dir=self._store.root) as folder:
-                path = Path(folder) / "data.npy"
+            with self._store.scratch("halves", key) as folder:
+                path = folder / "data.npy"
                 np.save(path, np.zeros((len(few), *shape), np.float32))
                 below = self.below(few, tap, progress)
                 self._backend.run(self._network, below, cut, None, path, progress)
@@ -211,7 +211,7 @@ class Activations:
             largest = float(np.abs(values).max())
             return {"largest": largest, "error": float(off / size) if size else 0.0}
 
-        found = self._store.remember("halves", self._key(rows[:_TRIED], tap, None), measure)
+        found = self._store.remember("halves", key, measure)
         return bool(found["largest"] < _LARGEST_HALF / 2 and found["error"] < _HALF_ERROR)
 
     def scale(self, source: Source) -> float:

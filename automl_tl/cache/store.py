@@ -4,7 +4,8 @@
 ROOT/KIND/ab/abcd.../data.npy    the array, memory-mapped by its readers
                      meta.json   key, checksum, what it cost to compute; its mtime is the last use
 ROOT/KIND/abcd....json           small facts
-ROOT/partial/abcd.../            being filled; renamed into place when complete
+ROOT/partial/abcd.../            being filled; renamed into place when complete, deleted by anyone
+                                 who finds its lock free
 ROOT/locks/abcd....lock          held while filling; the kernel frees it when its owner dies
 ROOT/downloads/                  weights files, which nothing can compute again
 ```
@@ -23,14 +24,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from automl_tl.cache.entry import Entry, Partial, checksum
+from automl_tl.cache import partials
+from automl_tl.cache.entry import Entry, Partial, checksum, read_meta
 from automl_tl.cache.eviction import USE_SECONDS, victims
 from automl_tl.errors import CacheError
 from automl_tl.files import read_json, write_json
 from automl_tl.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 DOWNLOADS = "downloads"
 MAX_BYTES = 50 * 1024**3
@@ -62,7 +64,7 @@ class Store:
         if max_bytes is None and (setting := os.environ.get("AUTOML_TL_CACHE_SIZE")):
             max_bytes = parse_bytes(setting)
         if max_bytes is None:
-            own = sum(int(entry.meta["bytes"]) for entry in self.entries())
+            own = self._used(self.entries())
             max_bytes = min(MAX_BYTES, (shutil.disk_usage(self.root).free + own) // 2)
         self.max_bytes = max_bytes
         self._trusted: set[Path] = set()
@@ -111,7 +113,7 @@ class Store:
         place = self.place(kind, key)
         path = place / "data.npy"
         try:
-            meta = _read_meta(place / "meta.json")
+            meta = read_meta(place / "meta.json")
             if place not in self._trusted:
                 if checksum(path) != meta["checksum"]:
                     raise ValueError
@@ -132,7 +134,7 @@ class Store:
     def price(self, size: int) -> float:
         """Return the seconds that evicting others for ``size`` more bytes would cost, as known."""
         entries = self.entries()
-        excess = sum(int(entry.meta["bytes"]) for entry in entries) + size - self.max_bytes
+        excess = self._used(entries) + size - self.max_bytes
         return sum(float(entry.meta["seconds"]) for entry in victims(entries, excess))
 
     @contextmanager
@@ -146,9 +148,9 @@ class Store:
             key: Its key.
             waiting: Called four times a second while another process holds it; may raise.
         """
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
 
-        lock = FileLock(self.root / "locks" / f"{_digest(kind, key)}.lock")
+        lock = partials.lock_of(self.root, _digest(kind, key))
         while True:
             try:
                 lock.acquire(timeout=0.25)
@@ -176,27 +178,19 @@ class Store:
                 f"{format_bytes(self.max_bytes)}: raise AUTOML_TL_CACHE_SIZE, or free some space, "
                 "half of which is the bound otherwise."
             )
+        folder = self._partial(kind, key)
+        shutil.rmtree(folder, ignore_errors=True)
         self.shrink(reserve=size)
-        used = sum(int(entry.meta["bytes"]) for entry in self.entries())
+        used = self._used(self.entries())
         if used + size > self.max_bytes:
             raise CacheError(
                 f"The cache holds {format_bytes(used)} that is in use and has no room for "
                 f"{format_bytes(size)} more within its bound of {format_bytes(self.max_bytes)}: "
                 "raise AUTOML_TL_CACHE_SIZE."
             )
-        folder = self.root / "partial" / _digest(kind, key)
-        shutil.rmtree(folder, ignore_errors=True)
-        path = folder / "data.npy"
         try:
-            folder.mkdir(parents=True)
-            array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-            del array
-            # Without blocks of its own, a full disk would end the process with SIGBUS.
-            if hasattr(os, "posix_fallocate"):
-                with path.open("r+b") as file:
-                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            path = partials.allocate(folder, shape, dtype)
         except OSError as error:
-            shutil.rmtree(folder, ignore_errors=True)
             raise CacheError(
                 f"No room for {format_bytes(size)} under {self.root} ({error.strerror}): free some "
                 "space, run `automl-tl cache clear`, or set AUTOML_TL_CACHE to another disk."
@@ -240,6 +234,17 @@ class Store:
                 partial.abort()
                 raise
 
+    @contextmanager
+    def scratch(self, kind: str, key: Mapping[str, Any]) -> Iterator[Path]:
+        """Give a folder for a while. Needs the lock of that name, as within ``remember``."""
+        folder = self._partial(kind, key)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def remember(self, kind: str, key: Mapping[str, Any], make: Callable[[], Any]) -> Any:
         """Return a small JSON value, made when it is missing or unreadable, by one of many."""
         path = self.root / kind / f"{_digest(kind, key)}.json"
@@ -259,13 +264,16 @@ class Store:
         found = []
         for path in self.root.glob("*/??/*/meta.json"):
             with suppress(OSError, ValueError):
-                meta = _read_meta(path)
+                meta = read_meta(path)
                 if {"kind", "bytes", "seconds"} <= set(meta):
                     found.append(Entry(path.parent / "data.npy", meta))
         return found
 
     def usage(self) -> list[dict[str, Any]]:
-        """Return entries, bytes and the seconds that computing them took, a kind."""
+        """Return entries, bytes and the seconds that computing them took, a kind.
+
+        What is being filled, or was when its process was killed, is of the kind ``partial``.
+        """
         kinds: dict[str, dict[str, Any]] = {}
         for entry in self.entries():
             kind = str(entry.meta["kind"])
@@ -273,16 +281,22 @@ class Store:
             row["entries"] += 1
             row["bytes"] += entry.meta["bytes"]
             row["seconds"] += entry.meta["seconds"]
+        number, size = partials.count(self.root)
+        if number:
+            kinds["partial"] = {"kind": "partial", "entries": number, "bytes": size, "seconds": 0.0}
         return [kinds[kind] for kind in sorted(kinds)]
 
     def shrink(self, reserve: int = 0) -> list[Entry]:
         """Evict what saves the fewest seconds per byte until the bound holds; see ``eviction``.
 
+        What a killed process left half filled goes in any case.
+
         Args:
             reserve: Bytes that are about to be added.
         """
+        partials.sweep(self.root)
         entries = self.entries()
-        excess = sum(int(entry.meta["bytes"]) for entry in entries) + reserve - self.max_bytes
+        excess = self._used(entries) + reserve - self.max_bytes
         evicted = victims(entries, excess)
         for entry in evicted:
             shutil.rmtree(entry.path.parent, ignore_errors=True)
@@ -290,24 +304,20 @@ class Store:
         return evicted
 
     def clear(self) -> int:
-        """Delete everything but locks and downloads; returns the bytes freed."""
-        freed = sum(int(entry.meta["bytes"]) for entry in self.entries())
+        """Delete all but locks, downloads and what is being filled; returns the bytes freed."""
+        before = self._used(self.entries())
+        partials.sweep(self.root)
         for folder in self.root.iterdir():
-            if folder.name not in ("locks", DOWNLOADS):
+            if folder.name not in ("locks", "partial", DOWNLOADS):
                 shutil.rmtree(folder, ignore_errors=True)
-        return freed
+        return before - self._used(self.entries())
 
+    def _used(self, entries: Sequence[Entry]) -> int:
+        """Return the bytes of entries and of what is being filled."""
+        return sum(int(entry.meta["bytes"]) for entry in entries) + partials.count(self.root)[1]
 
-def _read_meta(path: Path) -> dict[str, Any]:
-    """Read what is kept of an entry; raises ``OSError``, or ``ValueError`` when it is damaged."""
-    meta = read_json(path)
-    if not isinstance(meta, dict):
-        raise ValueError
-    for name in ("bytes", "seconds", "checksum"):
-        value = meta.get(name, 0)
-        if not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise ValueError
-    return meta
+    def _partial(self, kind: str, key: Mapping[str, Any]) -> Path:
+        return self.root / "partial" / _digest(kind, key)
 
 
 def default_root() -> Path:
