@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl_tl import storage
 from automl_tl.attempt import TOLD
+from automl_tl.facts import FACTS
 from automl_tl.study_data import SPLITS
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _best(study: optuna.Study) -> dict[str, Any] | None:
     best = storage.best_trials(study)
     if not best:
         return None
-    facts = best[0].user_attrs[storage.FACTS]
+    facts = best[0].user_attrs[FACTS]
     return {
         "number": best[0].number,
         "state": "complete",

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from automl_tl.errors import StudyError, UsageError
-from automl_tl.storage import FACTS, best_trials
+from automl_tl.facts import FACTS, FILES
+from automl_tl.storage import best_trials
 from automl_tl.study import KEEP_MODELS
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from automl_tl.study import StudyDirectory
 
-FILES = "files"
-"""Among a trial's facts: its artifacts by file name, each with ``id`` and ``sha256``."""
 MODELS = ("model.safetensors", "head.safetensors")
 FIGURES = ("validation_logits.npy", "history.json")
 _S3 = "s3://"

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from automl_tl import storage
 from automl_tl.errors import AutoMLError, BackendDied, FinishTraining, PruneTraining
+from automl_tl.facts import FACTS, FILES, facts_of
 from automl_tl.outcome import Hooks
 from automl_tl.units import format_duration
 
@@ -118,8 +119,9 @@ class Attempt:
         self._owner.check(ahead)
 
     def take_over(self, twin: optuna.trial.FrozenTrial) -> None:
-        """End with the figures of a finished trial of the same parameters."""
-        self.facts.update(twin.user_attrs[storage.FACTS], reuse=None, twin_of=twin.number)
+        """End with the figures of a finished trial of the same parameters, and without a model."""
+        figures = {name: fact for name, fact in facts_of(twin).items() if name != FILES}
+        self.facts.update(figures, reuse=None, twin_of=twin.number)
         self.facts["notes"] = [f"the same trial as {twin.number}, whose figures it takes over"]
         self.value = float(twin.values[0])
         self.state = TrialState.COMPLETE
@@ -210,7 +212,7 @@ class Attempt:
             again = storage.fail(study, frozen, self.facts)
             self.again = again is None or again
         else:
-            self.trial.set_user_attr(storage.FACTS, self.facts)
+            self.trial.set_user_attr(FACTS, self.facts)
             value = self.value if self.state == TrialState.COMPLETE else None
             study.tell(self.trial, value, state=self.state)
 
@@ -225,7 +227,7 @@ class Attempt:
         if plan.tune:
             self.facts["tuned_from"] = plan.tune.cut
         if at < len(info.layers):  # a frozen trial is over too soon for anybody to look
-            self.trial.set_user_attr(storage.FACTS, self.facts)
+            self.trial.set_user_attr(FACTS, self.facts)
         self._owner.say(
             "trial_started",
             number=self.number,

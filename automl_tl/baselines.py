@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from automl_tl.storage import best_trials
+from automl_tl.ledger import rank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,9 +73,9 @@ class Baselines:
 
     def _ranked(self, baselines: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
         """Return those that are complete, best first; None while one is not finished."""
-        waiting = (TrialState.WAITING, TrialState.RUNNING)
-        open_trials = self._study.get_trials(deepcopy=False, states=waiting)
-        if any(trial.system_attrs.get(_FIXED) in baselines for trial in open_trials):
+        trials = self._study.get_trials(deepcopy=False)
+        asked = [trial for trial in trials if trial.system_attrs.get(_FIXED) in baselines]
+        if not all(trial.state.is_finished() for trial in asked):
             return None
-        found = [t.system_attrs.get(_FIXED, {}) for t in best_trials(self._study)]
-        return [params for params in found if params in baselines]
+        complete = [trial for trial in asked if trial.state == TrialState.COMPLETE]
+        return [trial.system_attrs[_FIXED] for trial in sorted(complete, key=rank(self._study))]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from automl_tl import kept
 from automl_tl.artifacts import bring
 from automl_tl.errors import AutoMLError
+from automl_tl.facts import FACTS
 from automl_tl.identify import identify
 from automl_tl.space import TrialSpec
-from automl_tl.storage import FACTS
 from automl_tl.study import KEEP_MODELS
 from automl_tl.testsplit import test_trial, write_test
 

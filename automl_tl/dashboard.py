@@ -17,9 +17,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from optuna.exceptions import ExperimentalWarning
 
-from automl_tl import storage
 from automl_tl.dashboard_text import MARK, attributes, study_note, trial_note
 from automl_tl.errors import StudyError, UsageError
+from automl_tl.facts import facts_of
 from automl_tl.recorded import open_study
 from automl_tl.report.write import NAME
 from automl_tl.summary import summarise
@@ -184,10 +184,10 @@ class Dashboard:
         stored = self._study.get_trials(deepcopy=False)
         columns: dict[str, bool] = {}
         for trial in stored:
-            for name, value in attributes(trial.user_attrs.get(storage.FACTS, {})).items():
+            for name, value in attributes(facts_of(trial)).items():
                 columns[name] = columns.get(name, True) and not isinstance(value, str)
         for trial in (*study["trials"], *study["best_trials"]):
-            facts = stored[trial["number"]].user_attrs.get(storage.FACTS, {})
+            facts = facts_of(stored[trial["number"]])
             trial["user_attrs"] = [
                 {"key": name, "value": str(value)} for name, value in attributes(facts).items()
             ]

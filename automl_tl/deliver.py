@@ -10,6 +10,7 @@ import numpy as np
 from automl_tl import export, kept, metrics, storage
 from automl_tl.calibrated import calibrated
 from automl_tl.errors import ExportError, StudyError, UsageError
+from automl_tl.facts import FACTS, twin_of
 from automl_tl.host import BackendHost
 from automl_tl.plugins import get_plugins
 from automl_tl.prepare import open_arrays
@@ -73,17 +74,14 @@ def export_trial(
         raise StudyError(f"The study {directory.name} has no finished trial: search first.")
     trial = next((t for t in finished if number in (None, t.number)), None)
     if trial is None:
-        raise ExportError(
-            f"Trial {number} of {directory.name} did not finish: `automl-tl show "
-            f"{reference(directory.path)}` lists those that did."
-        )
+        raise ExportError(_nothing_of(directory, study, number))
     if kept.model_file(directory, trial.number) is None:
         numbers = [t.number for t in finished if kept.model_file(directory, t.number)]
         raise ExportError(
             f"The model of trial {trial.number} is not kept; those of the best trials are: "
             f"{', '.join(map(str, numbers)) or 'none'}."
         )
-    facts = trial.user_attrs[storage.FACTS]
+    facts = trial.user_attrs[FACTS]
     spec = facts["spec"]
     plugins = get_plugins()
     backbone = plugins.backbone(spec["backbone"])
@@ -100,7 +98,7 @@ def export_trial(
     rows = data.rows("validation")[: export.IMAGES]
     result = directory.result()
     test = result["test"] if result and result["trial"] == trial.number else None
-    trials = storage.tried(finished) if trial is finished[0] else None
+    trials = len(finished) if trial is finished[0] else None
     logits = {split: read_logits(directory, data, trial.number, split) for split in SCORED}
     carried = model_facts(directory.config, data, trial.number, facts, test, trials)
     carried = with_classes(carried, data, logits)
@@ -141,6 +139,19 @@ def with_classes(
         return facts
     rows = metrics.by_class(scores, data.labels[data.rows(split)])
     return replace(facts, extra={**facts.extra, "by_class": {"split": split, "rows": rows}})
+
+
+def _nothing_of(directory: StudyDirectory, study: optuna.Study, number: int | None) -> str:
+    """Say why a trial cannot be exported that is none of the best."""
+    name = f"Trial {number} of {directory.name}"
+    for trial in study.get_trials(deepcopy=False):
+        if trial.number == number and (twin := twin_of(trial)) is not None:
+            return (
+                f"{name} took over the figures of trial {twin}, which has the same parameters, and "
+                f"has no model of its own: export that one with --trial {twin}."
+            )
+    shown = f"`automl-tl show {reference(directory.path)}`"
+    return f"{name} did not finish: {shown} lists those that did."
 
 
 def _format(backend: BackendSpec, destination: Path) -> str:

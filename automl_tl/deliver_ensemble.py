@@ -116,8 +116,7 @@ def export_ensemble(
     test_logits = _test_logits(directory, data, store, members, weights, pixels)
     test = _test(directory, data, chosen, test_logits)
     logits: dict[Split, Any] = {"validation": validation_logits, "test": test_logits}
-    trials = storage.tried(complete)
-    facts = ensemble_facts(data, members, chosen, validation_logits, test, trials)
+    facts = ensemble_facts(data, members, chosen, validation_logits, test, len(complete))
     facts = with_classes(facts, data, logits)
     if calibrate:
         facts = calibrated(facts, data, logits, "the ensemble")
@@ -146,7 +145,7 @@ def export_ensemble(
         validation=chosen.value,
         best=float(complete[0].values[0]),
         reachable=everything.value if everything else chosen.value,
-        trials=trials,
+        trials=len(complete),
         test=test,
         left_out=[
             trial.number

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from automl_tl import kept, metrics
-from automl_tl.artifacts import FIGURES, FILES, MODELS, Artifacts
+from automl_tl.artifacts import FIGURES, MODELS, Artifacts
 from automl_tl.errors import AutoMLError, StudyError
+from automl_tl.facts import FILES
 from automl_tl.recipe import model_facts
 from automl_tl.study import KEEP_MODELS
 from automl_tl.units import format_bytes

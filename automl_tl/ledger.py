@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from automl_tl.facts import twin_of
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import optuna
     from optuna.trial import FrozenTrial
 
@@ -18,6 +22,9 @@ class Ledger:
 
     A finished trial never changes. Whoever goes through all of them for every trial makes a study
     of ten thousand a hundred times as dear, a trial, as one of a hundred.
+
+    Twins, which took over the figures of another trial, are finished trials like all others, and
+    have no rank: they have no model, and the better the trial, the more of them there are.
 
     Args:
         study: The Optuna study; of one objective.
@@ -29,7 +36,7 @@ class Ledger:
     def __init__(self, study: optuna.Study) -> None:
         self.study = study
         self.open: list[FrozenTrial] = []
-        self._sign = 1 if study.direction == StudyDirection.MINIMIZE else -1
+        self._rank = rank(study)
         self._trials: list[FrozenTrial] = []
         self._finished: list[int] = []
         self._ranked: list[tuple[float, int]] = []
@@ -44,8 +51,8 @@ class Ledger:
         self.open = [trial for trial in candidates if not trial.state.is_finished()]
         for trial in news:
             insort(self._finished, trial.number)
-            if trial.state == TrialState.COMPLETE:
-                insort(self._ranked, (self._sign * float(trial.values[0]), trial.number))
+            if trial.state == TrialState.COMPLETE and twin_of(trial) is None:
+                insort(self._ranked, self._rank(trial))
         return news
 
     def __len__(self) -> int:
@@ -57,7 +64,7 @@ class Ledger:
         return self._trials[number]
 
     def best(self, most: int, before: int | None = None) -> list[FrozenTrial]:
-        """Return complete trials, best first; of equal ones, the earlier.
+        """Return complete trials that are nobody's twins, best first; of equal ones, the earlier.
 
         Args:
             most: How many at most.
@@ -74,3 +81,9 @@ class Ledger:
     def latest(self, most: int) -> list[FrozenTrial]:
         """Return the finished trials with the highest numbers, ascending."""
         return [self._trials[number] for number in self._finished[-most:]]
+
+
+def rank(study: optuna.Study) -> Callable[[FrozenTrial], tuple[float, int]]:
+    """Return what sorts complete trials: best first; of equal ones, the earlier."""
+    sign = 1 if study.direction == StudyDirection.MINIMIZE else -1
+    return lambda trial: (sign * float(trial.values[0]), trial.number)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import TrialState
 
 from automl_tl.errors import StudyError
+from automl_tl.facts import FACTS
 from automl_tl.parameters import PARAMETERS
-from automl_tl.storage import FACTS, open_optuna
+from automl_tl.storage import open_optuna
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

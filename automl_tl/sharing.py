@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from optuna.trial import TrialState
 
 from automl_tl import owner, storage
+from automl_tl.facts import facts_of
 from automl_tl.owner import OWNER
-from automl_tl.storage import FACTS
 
 if TYPE_CHECKING:
     import optuna
@@ -102,7 +102,7 @@ class Sharing:
                 lost = trial._trial_id in stale
             if not lost:
                 continue
-            facts = {**trial.user_attrs.get(FACTS, {}), "reason": SILENT}
+            facts = {**facts_of(trial), "reason": SILENT}
             again = storage.fail(self._study, trial, facts)
             if again is not None:
                 found.append((trial.number, SILENT, again))

@@ -17,14 +17,16 @@ from optuna.trial import TrialState
 
 from automl_tl.database_errors import not_opened, reason
 from automl_tl.errors import StudyError
+from automl_tl.facts import FACTS, RETRY_OF, facts_of, given_up
 from automl_tl.indexed import IndexedStorage
 from automl_tl.journal import Journal, check, damage
+from automl_tl.ledger import Ledger
 from automl_tl.owner import OWNER
 from automl_tl.pruner import WorstThird
 from automl_tl.sampler import SeededSampler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from optuna.trial import FrozenTrial
@@ -32,9 +34,6 @@ if TYPE_CHECKING:
     from automl_tl.database import Database
 
 JOURNAL = "journal.log"
-RETRY_OF = "retry_of"
-FACTS = "facts"
-"""The user attribute that holds what is recorded of a trial."""
 
 
 class Overtaken(StudyError):
@@ -128,12 +127,12 @@ def open_optuna(
 
 
 def _tuned(trial: FrozenTrial) -> bool:
-    facts = trial.user_attrs.get(FACTS, {})
+    facts = facts_of(trial)
     return "layers" in facts and facts["fine_tune_at"] < facts["layers"]
 
 
 def _from_activations(trial: FrozenTrial) -> bool:
-    return bool(trial.user_attrs.get(FACTS, {}).get("tuned_from"))
+    return bool(facts_of(trial).get("tuned_from"))
 
 
 def find_optuna(directory: Path, url: str, name: str) -> optuna.Study | None:
@@ -176,7 +175,7 @@ def reap(
     """
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     gone = [trial for trial in running if dead(trial.user_attrs.get(OWNER))]
-    facts = [{**trial.user_attrs.get(FACTS, {}), "reason": reason} for trial in gone]
+    facts = [{**facts_of(trial), "reason": reason} for trial in gone]
     ended = [fail(study, trial, fact) for trial, fact in zip(gone, facts, strict=True)]
     return [(t.number, again) for t, again in zip(gone, ended, strict=True) if again is not None]
 
@@ -206,8 +205,7 @@ def enqueue_lost(study: optuna.Study) -> None:
     trials = study.get_trials(deepcopy=False)
     retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
     for trial in trials:
-        lost = trial.state == TrialState.FAIL and trial.user_attrs.get(FACTS, {}).get("retried")
-        if lost and trial.number not in retried:
+        if given_up(trial) and trial.number not in retried:
             _enqueue_again(study, trial)
 
 
@@ -231,21 +229,10 @@ def _enqueue_again(study: optuna.Study, trial: FrozenTrial) -> None:
 
 
 def best_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Return the complete trials, best first; of equal ones, the earlier."""
-    sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return sorted(trials, key=lambda trial: (sign * float(trial.values[0]), trial.number))
-
-
-def given_up(trial: FrozenTrial) -> bool:
-    """Whether a trial died and was enqueued again, so that it does not count."""
-    facts = trial.user_attrs.get(FACTS, {})
-    return trial.state == TrialState.FAIL and bool(facts.get("retried"))
-
-
-def tried(complete: Sequence[FrozenTrial]) -> int:
-    """Count the trials that were really trained: without those that took over a twin's figures."""
-    return sum("twin_of" not in trial.user_attrs[FACTS] for trial in complete)
+    """Return the trials that ``Ledger`` ranks, best first; of equal ones, the earlier."""
+    ledger = Ledger(study)
+    ledger.look()
+    return ledger.best(len(ledger))
 
 
 def sqlite_absolute(url: str | None) -> str | None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from automl_tl import metrics, storage
+from automl_tl import metrics
 from automl_tl.ensemble_trials import propose
+from automl_tl.facts import FACTS, RETRY_OF, facts_of
 from automl_tl.guard import at_work
 from automl_tl.needed import missing_files
 from automl_tl.storage import best_trials
@@ -35,7 +36,7 @@ def summarise(directory: StudyDirectory, data: StudyData, study: optuna.Study) -
         if trial.state != TrialState.WAITING
     ]
     complete = best_trials(study)
-    best = _best(directory, complete[0], storage.tried(complete)) if complete else None
+    best = _best(directory, complete[0], len(complete)) if complete else None
     warnings = [best["optimism"]["sentence"]] if best and best["optimism"]["warn"] else []
     if sentence := missing_files(directory.config):
         warnings.append(sentence)
@@ -62,7 +63,7 @@ def summarise(directory: StudyDirectory, data: StudyData, study: optuna.Study) -
 
 
 def _trial(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
-    facts = trial.user_attrs.get(storage.FACTS, {})
+    facts = facts_of(trial)
     spec = facts.get("spec", {})
     value = facts.get("last_value") if trial.values is None else float(trial.values[0])
     return {
@@ -85,7 +86,7 @@ def _trial(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
         "precision": facts.get("precision"),
         "stopped": facts.get("stopped"),
         "reason": facts.get("reason"),
-        "retry_of": trial.user_attrs.get(storage.RETRY_OF),
+        "retry_of": trial.user_attrs.get(RETRY_OF),
         "notes": facts.get("notes", []),
     }
 
@@ -93,7 +94,7 @@ def _trial(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
 def _best(
     directory: StudyDirectory, trial: optuna.trial.FrozenTrial, complete: int
 ) -> dict[str, Any]:
-    facts = trial.user_attrs[storage.FACTS]
+    facts = trial.user_attrs[FACTS]
     result = directory.result()
     test = result["test"] if result and result["trial"] == trial.number else None
     validation = facts["validation"]
@@ -130,7 +131,7 @@ def _reuse(study: optuna.Study, data: StudyData) -> dict[str, Any]:
         "seconds_saved": 0.0,
     }
     for trial in study.get_trials(deepcopy=False):
-        reuse = trial.user_attrs.get(storage.FACTS, {}).get("reuse")
+        reuse = facts_of(trial).get("reuse")
         if reuse:
             totals["prefix_passes"] += len(reuse["passes"])
             totals["prefix_images"] += sum(done["images"] for done in reuse["passes"])

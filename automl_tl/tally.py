@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from automl_tl import metrics, storage
+from automl_tl import metrics
+from automl_tl.facts import facts_of, given_up
 from automl_tl.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ class Tally:
         if self._ledger is None:
             self._ledger = Ledger(study)
         for trial in self._ledger.look():
-            self._read += not storage.given_up(trial)
-            self.expect(trial.user_attrs.get(storage.FACTS, {}).get("closing_seconds", 0.0))
+            self._read += not given_up(trial)
+            self.expect(facts_of(trial).get("closing_seconds", 0.0))
         self.finished = self._read
         for best in self._ledger.best(1):
             self.best = best.number, float(best.values[0])

@@ -17,10 +17,10 @@ class Twins:
         self._first: dict[str, int] = {}
 
     def learn(self, number: int, facts: Mapping[str, Any]) -> None:
-        """Take in a complete trial; one that was stopped before its end is nobody's twin."""
+        """Take in a complete trial; one that was stopped early or is a twin itself has no twins."""
         if number not in self._seen:
             self._seen.add(number)
-            if not facts["stopped"]:
+            if not facts["stopped"] and "twin_of" not in facts:
                 self._first.setdefault(_key(facts["spec"]), number)
 
     def of(self, spec: Mapping[str, Any]) -> int | None:

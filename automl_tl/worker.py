@@ -17,6 +17,7 @@ from automl_tl.cache.store import Store
 from automl_tl.closing import Closing
 from automl_tl.elsewhere import Elsewhere
 from automl_tl.errors import AutoMLError, FinishTraining, StudyError, UsageError
+from automl_tl.facts import facts_of, given_up
 from automl_tl.heart import Heart
 from automl_tl.host import BackendHost
 from automl_tl.ipc import Channel, parent_channel
@@ -212,8 +213,8 @@ class Worker:
     def _look(self) -> None:
         """Take in the trials that finished since the last look."""
         for trial in self._ledger.look():
-            facts = trial.user_attrs.get(storage.FACTS, {})
-            self._counted += not storage.given_up(trial)
+            facts = facts_of(trial)
+            self._counted += not given_up(trial)
             if trial.state != TrialState.FAIL:
                 self._runner.prospects.learn(trial.number, facts)
             if trial.state == TrialState.COMPLETE:

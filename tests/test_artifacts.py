@@ -10,8 +10,9 @@ import optuna
 import pytest
 
 from automl_tl import storage
-from automl_tl.artifacts import FILES, Artifacts, artifacts_absolute, bring
+from automl_tl.artifacts import Artifacts, artifacts_absolute, bring
 from automl_tl.errors import StudyError, UsageError
+from automl_tl.facts import FACTS, FILES
 from automl_tl.study import StudyDirectory
 from automl_tl.study_config import Config
 from automl_tl.study_data import StudyData
@@ -61,7 +62,7 @@ def _trial(
     for name, content in files.items():
         (folder / name).write_bytes(content)
     known = Artifacts(str(here.config.artifacts)).put(trial, [folder / name for name in files])
-    trial.set_user_attr(storage.FACTS, {FILES: known})
+    trial.set_user_attr(FACTS, {FILES: known})
     study.tell(trial, value)
 
 
@@ -109,7 +110,7 @@ def test_a_trials_record_leads_out_of_no_folder(tmp_path: Path) -> None:
     trial = study.ask()
     (tmp_path / "secret").write_text("x")
     known = {"model.safetensors": {"id": "../secret", "sha256": "0"}}
-    trial.set_user_attr(storage.FACTS, {FILES: known})
+    trial.set_user_attr(FACTS, {FILES: known})
     study.tell(trial, 0.5)
     with pytest.raises(StudyError, match="cannot be fetched"):
         bring(there, study)
@@ -135,7 +136,7 @@ def test_a_folder_that_is_not_there_is_not_made_but_by_who_begins(tmp_path: Path
     study = optuna.create_study(direction="maximize")
     trial = study.ask()
     known = {"history.json": {"id": "1", "sha256": "0"}}
-    trial.set_user_attr(storage.FACTS, {FILES: known})
+    trial.set_user_attr(FACTS, {FILES: known})
     study.tell(trial, 0.5)
     bring(there, study)  # shows what is here
     assert not place.exists()

@@ -10,10 +10,10 @@ import pytest
 from optuna.trial import TrialState
 
 from automl_tl import attempt as attempts
-from automl_tl import storage
 from automl_tl.attempt import Attempt
 from automl_tl.cache.activations import Reuse
 from automl_tl.errors import BackendDied, FinishTraining, PruneTraining, TrialError
+from automl_tl.facts import FACTS, FILES
 from automl_tl.outcome import Outcome
 from automl_tl.planner import Tap, frozen_plan
 from automl_tl.space import Space
@@ -75,7 +75,7 @@ def test_a_small_head_is_reported_at_its_end_only(owner):
     (trial,) = owner.study.trials
     assert trial.intermediate_values == {EPOCHS - 1: 0.5}
     assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.5)
-    assert trial.user_attrs[storage.FACTS]["head_scale"] == 1.0
+    assert trial.user_attrs[FACTS]["head_scale"] == 1.0
     events = [event for event, _ in owner.said]
     assert events[0] == "trial_started"
     assert events[-1] == "trial_finished"
@@ -132,7 +132,7 @@ def test_a_reason_that_no_database_would_take_is_cut(owner):
     attempt.fail(TrialError("x" * 100_000))
     attempt.tell()
     (trial,) = owner.study.get_trials()
-    assert len(json.dumps(trial.user_attrs[storage.FACTS])) < 2**16
+    assert len(json.dumps(trial.user_attrs[FACTS])) < 2**16
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_what_took_too_long_is_not_tried_again(owner, error, reason):
     attempt.tell()
     (trial,) = owner.study.get_trials()
     assert trial.state == TrialState.FAIL
-    assert reason in trial.user_attrs[storage.FACTS]["reason"]
+    assert reason in trial.user_attrs[FACTS]["reason"]
 
 
 def test_a_trial_ends_before_the_epoch_that_would_end_too_late(owner):
@@ -165,9 +165,11 @@ def test_a_twin_takes_over_the_figures(owner):
     first, hooks = begin(owner)
     train(hooks, 0.7)
     first.complete(outcome(0.7))
+    first.facts[FILES] = {"head.safetensors": {"id": "the first's", "sha256": "x"}}
     first.tell()
     second, _ = begin(owner)
     second.take_over(owner.study.trials[0])
     second.tell()
     assert owner.study.trials[1].value == 0.7
+    assert FILES not in owner.study.trials[1].user_attrs[FACTS]  # who drops its model drops these
     assert owner.said[-1][1]["twin_of"] == 0

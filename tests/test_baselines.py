@@ -9,8 +9,8 @@ import pytest
 from optuna.trial import TrialState
 
 from automl_tl.baselines import Baselines
+from automl_tl.facts import FACTS
 from automl_tl.space import Space
-from automl_tl.storage import FACTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +27,10 @@ def enqueued(study: Study) -> list[tuple[str, float]]:
     return [(params["backbone"], params["depth"]) for params in found]
 
 
-def finish(study: Study, value: float | None) -> None:
+def finish(study: Study, value: float | None, **facts: Any) -> None:
     trial = study.ask()
     SPACE.suggest(trial)
-    trial.set_user_attr(FACTS, {})
+    trial.set_user_attr(FACTS, facts)
     study.tell(trial, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
 
 
@@ -69,6 +69,18 @@ def test_the_best_goes_deeper_where_it_is_a_half(
         again.enqueue()
         assert again.done
         assert enqueued(study) == [*PROBES, *TUNED, *deeper]
+
+
+def test_a_baseline_that_is_a_twin_has_its_rank() -> None:
+    """Another worker may have drawn the same by chance."""
+    study = optuna.create_study(direction="maximize")
+    baselines = Baselines(study, SPACE)
+    baselines.enqueue()
+    for value in (0.5, 0.9, 0.4, 0.7, 0.8):
+        finish(study, value)
+    finish(study, 0.95, twin_of=7)
+    baselines.enqueue()
+    assert enqueued(study)[len(PROBES)] == ("a/5", 0.25)
 
 
 def test_a_kill_loses_and_doubles_none() -> None:

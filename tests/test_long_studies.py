@@ -12,6 +12,7 @@ from optuna.storages import JournalStorage
 from optuna.trial import TrialState
 
 from automl_tl import storage
+from automl_tl.facts import FACTS
 from automl_tl.indexed import IndexedStorage
 from automl_tl.journal import Journal
 from automl_tl.ledger import Ledger
@@ -39,6 +40,8 @@ def _step(study: optuna.Study, draw: random.Random, running: list[optuna.Trial])
         trial = running.pop(draw.randrange(len(running)))
         match draw.choice(("complete", "prune", "fail")):
             case "complete":
+                if draw.random() < 0.3:
+                    trial.set_user_attr(FACTS, {"twin_of": 0})
                 trial.study.tell(trial, float(draw.randrange(5)))
             case "prune":
                 trial.study.tell(trial, state=TrialState.PRUNED)
@@ -92,6 +95,7 @@ def test_a_ledger_says_what_a_look_at_all_trials_says(tmp_path: Path, direction:
     draw, running = random.Random(1), list[optuna.Trial]()
     study, beside = _open(tmp_path, direction), _open(tmp_path)
     ledger, seen = Ledger(study), Counter[int]()
+    sign = -1 if direction == "maximize" else 1
     for number in range(150):
         _step(study if number % 2 else beside, draw, running)
         if number % 7:
@@ -104,7 +108,9 @@ def test_a_ledger_says_what_a_look_at_all_trials_says(tmp_path: Path, direction:
             t.number for t in trials if not t.state.is_finished()
         ]
         assert [t.number for t in ledger.latest(5)] == finished[-5:]
-        best = [t.number for t in storage.best_trials(study)]
+        real = [t for t in trials if t.state == TrialState.COMPLETE and not t.user_attrs]
+        best = [t.number for t in sorted(real, key=lambda t: (sign * t.value, t.number))]
+        assert [t.number for t in storage.best_trials(study)] == best
         assert [t.number for t in ledger.best(3)] == best[:3]
         assert [t.number for t in ledger.best(4, before=20)] == [n for n in best if n < 20][:4]
         assert all(_same([ledger[n]], [trials[n]]) for n in finished)

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from automl_tl import journal, owner, storage
 from automl_tl.errors import StudyError
+from automl_tl.facts import FACTS, RETRY_OF
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,11 +137,11 @@ def test_a_dead_owners_trial_fails_and_is_tried_once_more(tmp_path: Path) -> Non
     assert storage.reap(study, "killed", owner.dead_here) == [(0, True)]
     failed = study.trials[0]
     assert failed.state == TrialState.FAIL
-    assert failed.user_attrs[storage.FACTS] == {"reason": "killed", "retried": True}
+    assert failed.user_attrs[FACTS] == {"reason": "killed", "retried": True}
 
     again = study.ask()
     assert again.suggest_float("x", 0, 1) == x
-    assert again.user_attrs[storage.RETRY_OF] == 0
+    assert again.user_attrs[RETRY_OF] == 0
     again.set_user_attr(owner.OWNER, dead)
     assert storage.reap(study, "killed", owner.dead_here) == [(1, False)]
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.FAIL]
@@ -176,12 +177,12 @@ def test_a_kill_while_failing_a_trial_neither_loses_nor_doubles_its_retry(tmp_pa
     study = open_study(tmp_path)
     trial = study.ask()
     x = trial.suggest_float("x", 0, 1)
-    trial.set_user_attr(storage.FACTS, {"reason": "killed", "retried": True})
+    trial.set_user_attr(FACTS, {"reason": "killed", "retried": True})
     study.tell(trial, state=TrialState.FAIL)  # killed right after this
     for _ in range(2):
         storage.enqueue_lost(study)
     waiting = [t for t in study.trials if t.state == TrialState.WAITING]
-    assert [t.user_attrs[storage.RETRY_OF] for t in waiting] == [0]
+    assert [t.user_attrs[RETRY_OF] for t in waiting] == [0]
     assert study.ask().suggest_float("x", 0, 1) == x
 
 
@@ -220,7 +221,7 @@ def test_a_flipped_byte_in_the_journal_is_noticed_or_harmless(tmp_path: Path) ->
     trial = study.ask()
     trial.suggest_float("x", 0, 1)
     trial.suggest_categorical("y", ["a", "b"])
-    trial.set_user_attr(storage.FACTS, {"spec": {"depth": 0.5}, "notes": ["fine", "schön"]})
+    trial.set_user_attr(FACTS, {"spec": {"depth": 0.5}, "notes": ["fine", "schön"]})
     trial.report(0.25, 1)
     study.tell(trial, 0.5)
     run_trial(study)

@@ -5,7 +5,7 @@ from typing import Any
 import optuna
 import pytest
 
-from automl_tl import storage
+from automl_tl.facts import FACTS
 from automl_tl.tally import MAX_FAILURES, MAX_TWINS, Tally
 
 
@@ -77,10 +77,10 @@ def test_failures_make_going_on_vain_only_without_a_success() -> None:
 def test_a_storage_is_counted(retried: bool) -> None:
     study = optuna.create_study(direction="maximize")
     best = study.ask()
-    best.set_user_attr(storage.FACTS, {"closing_seconds": 4.0})
+    best.set_user_attr(FACTS, {"closing_seconds": 4.0})
     study.tell(best, 0.9)
     lost = study.ask()
-    lost.set_user_attr(storage.FACTS, {"retried": retried})
+    lost.set_user_attr(FACTS, {"retried": retried})
     study.tell(lost, state=optuna.trial.TrialState.FAIL)
     study.ask()
     tally = Tally("accuracy")

@@ -40,3 +40,11 @@ def test_a_trial_is_read_once() -> None:
     twins.learn(0, _facts())
     twins.learn(0, _facts(learning_rate=0.2))
     assert twins.of(SPEC | {"learning_rate": 0.2}) is None
+
+
+def test_a_twin_has_no_twins() -> None:
+    twins = Twins()
+    twins.learn(0, {**_facts(), "twin_of": 1})
+    assert twins.of(SPEC) is None
+    twins.learn(1, _facts())
+    assert twins.of(SPEC) == 1

@@ -60,12 +60,10 @@ def gather(
     """
     rows = trials.rows(study)
     metric = summary["metric"]
-    complete = [row for row in rows if row["value"] is not None]
+    complete = [row for row in rows if row["value"] is not None and row["twin_of"] is None]
     ranked = sorted(complete, key=lambda r: (-metrics.goodness(r["value"], metric), r["number"]))
     best = summary["best"]
-    voters = failures.votes(
-        directory, data, [row["number"] for row in ranked if row["twin_of"] is None]
-    )
+    voters = failures.votes(directory, data, [row["number"] for row in ranked])
     logits = _logits(directory, data, best["trial"] if best else None)
     places = {}
     for split, values in logits.items():
@@ -85,7 +83,7 @@ def gather(
         "together": together(directory, data, study, summary["ensemble"]),
         "search": {
             "trials": rows,
-            "listed": [*ranked, *_unfinished(rows)][:LISTED_TRIALS],
+            "listed": [*ranked, *_unranked(rows)][:LISTED_TRIALS],
             "backbones": trials.groups(rows, "backbone", metric),
             "frameworks": trials.groups(rows, "framework", metric),
             "frontier": [row["number"] for row in trials.frontier(rows, metric)],
@@ -119,8 +117,8 @@ def _logits(
     return {split: logits for split, logits in found.items() if logits is not None}
 
 
-def _unfinished(rows: Sequence[Facts]) -> list[Facts]:
-    return [row for row in reversed(rows) if row["value"] is None]
+def _unranked(rows: Sequence[Facts]) -> list[Facts]:
+    return [row for row in reversed(rows) if row["value"] is None or row["twin_of"] is not None]
 
 
 def _answer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from automl_tl import ensemble_trials, metrics, storage
+from automl_tl.facts import facts_of
 from automl_tl.report.trials import recipe
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def together(
             {
                 **member,
                 "value": float(known[member["trial"]].values[0]),
-                "recipe": recipe(known[member["trial"]].user_attrs.get(storage.FACTS, {})),
+                "recipe": recipe(facts_of(known[member["trial"]])),
             }
             for member in members
         ],

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from automl_tl import metrics, storage
+from automl_tl import metrics
+from automl_tl.facts import facts_of, twin_of
 from automl_tl.files import read_json
 from automl_tl.owner import OWNER
 
@@ -55,10 +56,10 @@ def _row(
     clock: _Clock,
     lanes: Mapping[int, int],
 ) -> dict[str, Any]:
-    facts = trial.user_attrs.get(storage.FACTS, {})
+    facts = facts_of(trial)
     spec = facts.get("spec", {})
     backbone = spec.get("backbone")
-    twin = facts.get("twin_of")
+    twin = twin_of(trial)
     return {
         "number": trial.number,
         "state": _STATES[trial.state],
@@ -155,7 +156,7 @@ def curves(directory: StudyDirectory, best_first: Sequence[Facts]) -> list[dict[
     for row in best_first:
         if len(found) == CURVES:
             break
-        if row["twin_of"] is None and (history := _history(directory, row["number"])):
+        if history := _history(directory, row["number"]):
             found.append({"number": row["number"], "recipe": row["recipe"], "history": history})
     return found
 

@@ -15,6 +15,7 @@ import pytest
 from optuna.trial import TrialState
 
 from automl_tl import Study, storage
+from automl_tl.facts import FACTS
 from automl_tl.networks import choose_backbones
 from tests.commandline import tree
 from tests.conftest import CLASSES
@@ -74,7 +75,7 @@ def test_a_search_ends_in_a_model_and_repeats_itself(cli: CommandLine, photos: P
     best = one["best"]
     study = storage.open_optuna(cli.folder / "studies" / "one", None, "one", 0)
     for trial in storage.best_trials(study):
-        facts = trial.user_attrs[storage.FACTS]
+        facts = trial.user_attrs[FACTS]
         assert facts["closing_seconds"] > facts["total_parameters"] / 50e6
         assert facts["head_scale"] not in (0, 1)
     assert best["value"] == max(trial["value"] for trial in one["trials"])

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from automl_tl import Study, join, storage
 from automl_tl.cache import pixels
 from automl_tl.errors import StudyError
+from automl_tl.facts import FACTS, facts_of, given_up
 from automl_tl.study import KEEP_MODELS
 from tests.commandline import CommandLine, tree
 from tests.servers import mysql, postgres
@@ -57,9 +58,9 @@ def _check(study: optuna.Study, bound: int, workers: int) -> list[optuna.trial.F
     assert [t.number for t in trials] == list(range(len(trials)))
     assert not [t for t in trials if t.state == TrialState.RUNNING]
     retried = [t.user_attrs["retry_of"] for t in trials if "retry_of" in t.user_attrs]
-    lost = [t.number for t in trials if storage.given_up(t)]
+    lost = [t.number for t in trials if given_up(t)]
     assert sorted(retried) == lost
-    counted = [t for t in trials if t.state.is_finished() and not storage.given_up(t)]
+    counted = [t for t in trials if t.state.is_finished() and not given_up(t)]
     assert bound <= len(counted) < bound + workers
     return trials
 
@@ -80,7 +81,7 @@ def test_two_machines_begin_the_same_study_at_once(
     for machine in machines:  # every machine can export every model and knows the same best one
         assert "agrees with the trained model" in machine.run("export", "both", "-o", "model.onnx")
         assert machine.show("both")["state"]["running"] == 0
-    listed = [name for t in trials for name in t.user_attrs[storage.FACTS].get("files") or ()]
+    listed = [name for t in trials for name in t.user_attrs[FACTS].get("files") or ()]
     dropped = sum("model" in name or "head" in name for name in listed) - KEEP_MODELS
     assert len(list(files.iterdir())) == len(listed) - max(0, dropped)
 
@@ -146,11 +147,11 @@ def _finished(server: Server, name: str) -> dict[int, TrialState]:
         trials = _study(server, name).get_trials()
     except (KeyError, StudyError):  # not begun yet, or the server is away
         return {}
-    return {t.number: t.state for t in trials if t.state.is_finished() and not storage.given_up(t)}
+    return {t.number: t.state for t in trials if t.state.is_finished() and not given_up(t)}
 
 
 def _files(trial: optuna.trial.FrozenTrial) -> list[str]:
-    return list(trial.user_attrs.get(storage.FACTS, {}).get("files") or ())
+    return list(facts_of(trial).get("files") or ())
 
 
 def test_other_images_weights_or_options_do_not_mix(

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import optuna
 import pytest
 
-from automl_tl.deliver import _format
-from automl_tl.errors import UsageError
+from automl_tl.deliver import _format, export_trial
+from automl_tl.errors import ExportError, UsageError
+from automl_tl.facts import FACTS
 from automl_tl.specs import BackendSpec
+from automl_tl.study import StudyDirectory
 
 
 @pytest.fixture
@@ -25,3 +28,16 @@ def test_a_format_of_another_backend_is_told_with_those_that_there_are(backend):
     pattern = r"a torch model, onnx \(\.onnx\), torch \(\.pt2\), safetensors .*got out\.tflite"
     with pytest.raises(UsageError, match=pattern):
         _format(backend, Path("out.tflite"))
+
+
+def test_a_twin_names_the_trial_that_has_its_model(tmp_path):
+    study = optuna.create_study(direction="maximize")
+    for facts in ({}, {"twin_of": 0}):
+        trial = study.ask()
+        trial.set_user_attr(FACTS, facts)
+        study.tell(trial, 0.5)
+    directory = StudyDirectory(tmp_path / "s", None)
+    with pytest.raises(ExportError, match=r"Trial 1 of s took over .* of trial 0, .*--trial 0"):
+        export_trial(directory, None, study, None, tmp_path / "m.onnx", None, 1)
+    with pytest.raises(ExportError, match="Trial 2 of s did not finish"):
+        export_trial(directory, None, study, None, tmp_path / "m.onnx", None, 2)

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from automl_tl import metrics, storage
 from automl_tl.cache import pixels
 from automl_tl.cache.store import Store
+from automl_tl.facts import FACTS
 from automl_tl.files import write_json
 from automl_tl.owner import OWNER
 from automl_tl.report.facts import gather
@@ -113,7 +114,7 @@ class Made:
             values=values,
             params=params,
             distributions=_DISTRIBUTIONS,
-            user_attrs={storage.FACTS: facts, OWNER: owner},
+            user_attrs={FACTS: facts, OWNER: owner},
         )
         trial.datetime_start = begun
         trial.datetime_complete = begun + timedelta(seconds=18)

@@ -46,6 +46,17 @@ def test_without_a_complete_trial_there_is_no_answer(empty: Made) -> None:
     assert facts["search"]["listed"][0]["state"] == "pruned"
 
 
+def test_a_twin_is_listed_and_has_neither_rank_nor_vote(empty: Made) -> None:
+    study = empty.study
+    logits = empty.logits("validation", 0.9)
+    for twin in ({}, {"twin_of": 0}, {}, {}):
+        empty.add(study, logits, **twin)
+    facts = empty.facts()
+    assert [row["number"] for row in facts["search"]["listed"]] == [0, 2, 3, 1]
+    assert [row["number"] for row in facts["curves"]] == [0, 2, 3]
+    assert facts["doubtful"]["voters"] == 3
+
+
 def test_the_most_confident_mistakes_come_first_with_their_reasons(empty: Made) -> None:
     rows = empty.data.rows("validation")
     labels = empty.data.labels[rows]
