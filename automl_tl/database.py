@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy import column, select, table
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 from automl_tl.database_errors import place, reason
@@ -70,9 +71,23 @@ class Database(RDBStorage):
         self._patiently(lambda: _created_by_one(open_))
         self._where = place(url)
 
-    def stale(self, study_id: int) -> list[int]:
-        """Return the ids of running trials that were silent for too long, by the server's clock."""
-        return self._patiently(lambda: self._get_stale_trial_ids(study_id))
+    def stale(self, study_id: int) -> set[int]:
+        """Return the ids of running trials that fell silent too long ago, by the server's clock."""
+        return set(self._patiently(lambda: self._get_stale_trial_ids(study_id)))
+
+    def heard(self, trials: Sequence[int]) -> set[int]:
+        """Return which of these trials, by their ids, ever gave a sign of life.
+
+        Optuna never calls those stale that did not.
+        """
+        signs = table("trial_heartbeats", column("trial_id"))
+        asked = select(signs.c.trial_id).where(signs.c.trial_id.in_(trials))
+
+        def call() -> set[int]:
+            with self.engine.connect() as connection:
+                return {row[0] for row in connection.execute(asked)}
+
+        return self._patiently(call)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None

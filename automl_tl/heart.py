@@ -1,34 +1,43 @@
-"""Signs of life of a worker's trials, for searches on other machines to see."""
+"""Who runs a worker's trials, and signs of life, for searches on other machines to see."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from automl_tl.owner import OWNER
 from automl_tl.storage import database
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import optuna
 
 
 class Heart:
-    """Records that a worker lives, for each of its trials, in a thread of its own.
+    """Records whose trial each of a worker's is, and that the worker lives, in its own thread.
 
     Args:
-        study: The Optuna study; one in a journal needs no signs, and none are recorded.
+        study: The Optuna study; one in a journal needs no signs of life, and none are recorded.
+        owner: What ``owner.sign`` says of the worker.
     """
 
-    def __init__(self, study: optuna.Study) -> None:
+    def __init__(self, study: optuna.Study, owner: Mapping[str, Any]) -> None:
         self._database = database(study)
+        self._owner = dict(owner)
         self._trials: set[int] = set()
         if self._database:
             threading.Thread(target=self._beat, daemon=True).start()
 
     def add(self, trial: optuna.Trial) -> None:
-        """Begin to show that a trial is alive."""
+        """Begin to show that a trial is alive, then sign it.
+
+        Whose machine is lost in between leaves a trial that falls silent, as any other does.
+        """
         if self._database:
             self._database.record_heartbeat(trial._trial_id)
             self._trials.add(trial._trial_id)
+        trial.set_user_attr(OWNER, self._owner)
 
     def remove(self, trial: optuna.Trial) -> None:
         """End it: the trial is told."""

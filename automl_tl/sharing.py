@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 5.0
 """How often a search looks at what the others do."""
-UNSIGNED_SECONDS = 60.0
-"""How long a trial may be nobody's: between being asked for and being signed lie milliseconds."""
+FIRST_SIGN_SECONDS = 60.0
+"""How long a trial may be without any sign of life: after being asked for, that is milliseconds."""
 DIED = "its process died"
 SILENT = "its worker was silent for too long"
 
@@ -50,7 +50,7 @@ class Sharing:
         self._study = study
         self._search = search
         self._looked = float("-inf")
-        self._unsigned: dict[int, float] = {}
+        self._unheard: dict[int, float] = {}
 
     def begin(self) -> Reaped:
         """Fail the trials that died before this search; returns number, reason, tried again."""
@@ -90,23 +90,23 @@ class Sharing:
         return [(n, reason, again) for n, again in storage.reap(self._study, reason, dead)]
 
     def _silent(self, now: float) -> Reaped:
-        """Fail trials without a sign of life, and those that stayed unsigned."""
-        stale = set(storage.stale(self._study))
-        unsigned: dict[int, float] = {}
+        """Fail trials whose signs of life ended, and those that never gave one."""
+        running = self._running()
+        stale, heard = storage.stale(self._study), storage.heard(self._study, running)
+        self._unheard = {
+            trial.number: self._unheard.get(trial.number, now)
+            for trial in running
+            if trial._trial_id not in heard
+        }
         found: Reaped = []
-        for trial in self._running():
-            if trial.user_attrs.get(OWNER) is None:
-                unsigned[trial.number] = self._unsigned.get(trial.number, now)
-                lost = now - unsigned[trial.number] > UNSIGNED_SECONDS
-            else:
-                lost = trial._trial_id in stale
-            if not lost:
+        for trial in running:
+            never = now - self._unheard.get(trial.number, now) > FIRST_SIGN_SECONDS
+            if not never and trial._trial_id not in stale:
                 continue
             facts = {**facts_of(trial), "reason": SILENT}
             again = storage.fail(self._study, trial, facts)
             if again is not None:
                 found.append((trial.number, SILENT, again))
-        self._unsigned = unsigned
         return found
 
     def _running(self) -> list[optuna.trial.FrozenTrial]:

@@ -26,7 +26,7 @@ from automl_tl.pruner import WorstThird
 from automl_tl.sampler import SeededSampler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from optuna.trial import FrozenTrial
@@ -217,10 +217,16 @@ def database(study: optuna.Study) -> Database | None:
     return inside if isinstance(inside, Database) else None
 
 
-def stale(study: optuna.Study) -> list[int]:
-    """Return the ids of trials whose workers were silent for too long; of a journal, none."""
+def stale(study: optuna.Study) -> set[int]:
+    """Return the ids of trials whose signs of life ended too long ago; of a journal, none."""
     found = database(study)
-    return found.stale(study._study_id) if found else []
+    return found.stale(study._study_id) if found else set()
+
+
+def heard(study: optuna.Study, trials: Iterable[FrozenTrial]) -> set[int]:
+    """Return the ids of those trials that ever gave a sign of life; of a journal, none."""
+    found = database(study)
+    return found.heard([trial._trial_id for trial in trials]) if found else set()
 
 
 def _enqueue_again(study: optuna.Study, trial: FrozenTrial) -> None:

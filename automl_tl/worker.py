@@ -24,7 +24,7 @@ from automl_tl.ipc import Channel, parent_channel
 from automl_tl.keeper import Keeper
 from automl_tl.ledger import Ledger
 from automl_tl.observe import Observers
-from automl_tl.owner import OWNER, sign
+from automl_tl.owner import sign
 from automl_tl.prepare import need_pixels, study_space
 from automl_tl.prospects import UNBOUNDED
 from automl_tl.study import StudyDirectory
@@ -71,7 +71,7 @@ class Worker:
             setup.directory, config.storage, config.name, config.seed, self._hurried
         )
         self._ledger = Ledger(self.study)
-        self._heart = Heart(self.study)
+        self._heart = Heart(self.study, sign(setup.search, setup.index))
         self._hosts: dict[str, BackendHost] = {}
         self._store = Store(setup.cache, setup.cache_bytes)
         need = partial(need_pixels, self._directory, self._data, self._store)
@@ -100,7 +100,6 @@ class Worker:
             need,
             self.say,
         )
-        self._owner = sign(setup.search, setup.index)
 
     def run(self) -> None:
         """Serve the supervisor until it closes the channel."""
@@ -228,7 +227,6 @@ class Worker:
 
     def _ask(self) -> Attempt:
         trial = storage.ask(self.study)
-        trial.set_user_attr(OWNER, self._owner)
         self._heart.add(trial)
         images, longest = len(self._data.rows("train")), self._setup.trial_seconds
         attempt = Attempt(self, trial, self._space, images, longest)

@@ -10,7 +10,7 @@ import optuna
 import pytest
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import TrialState
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
 from automl_tl import database, owner, sharing, storage
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tests.servers import Server
 
 __all__ = ["mysql", "postgres", "server"]
+
+ELSEWHERE = {**owner.sign("elsewhere", 0), "host": "another"}
 
 
 @pytest.fixture
@@ -78,6 +80,7 @@ def test_every_call_waits(url: str) -> None:
         lambda: study.set_user_attr("a", 1),
         lambda: study.user_attrs,
         lambda: storage.stale(study),
+        lambda: storage.heard(study, []),
         lambda: found.record_heartbeat(1),
     ]
     for call in calls:
@@ -212,10 +215,9 @@ def test_a_silent_trial_is_failed_and_tried_again_and_one_with_a_heart_is_not(
     monkeypatch.setattr(database, "STALE_SECONDS", 2)
     elsewhere = _study(url)
     here = Sharing(_study(url), "here", shared=True)
-    heart = Heart(elsewhere)
+    heart = Heart(elsewhere, ELSEWHERE)
     trials = [storage.ask(elsewhere) for _ in range(2)]
     for trial in trials:
-        trial.set_user_attr(owner.OWNER, {**owner.sign("elsewhere", 0), "host": "another"})
         heart.add(trial)
     assert here.begin() == []
     assert here.elsewhere == 2
@@ -228,15 +230,41 @@ def test_a_silent_trial_is_failed_and_tried_again_and_one_with_a_heart_is_not(
         trials[1].report(0.5, 0)
 
 
-def test_an_unsigned_trial_is_failed_after_a_while(
-    url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_trial_that_never_gave_a_sign_of_life_is_failed_after_a_while(
+    url: str, signed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = _study(url)
-    storage.ask(study)
+    trial = storage.ask(study)
+    if signed:
+        trial.set_user_attr(owner.OWNER, ELSEWHERE)
     here = Sharing(study, "here", shared=True)
     assert here.begin() == []
-    monkeypatch.setattr(sharing, "UNSIGNED_SECONDS", -1.0)
+    monkeypatch.setattr(sharing, "FIRST_SIGN_SECONDS", 0.0)
     assert here.look() == [(0, sharing.SILENT, True)]
+
+
+def test_a_trial_whose_machine_is_lost_while_it_is_signed_falls_silent(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lost(Exception):
+        pass
+
+    def sign(*_: object) -> None:
+        raise Lost
+
+    study = _study(url)
+    trial = storage.ask(study)
+    monkeypatch.setattr(trial, "set_user_attr", sign)
+    heart = Heart(study, ELSEWHERE)
+    with pytest.raises(Lost):
+        heart.add(trial)
+    heart.remove(trial)
+    here = storage.database(study)
+    assert here is not None
+    with here.engine.begin() as connection:
+        connection.execute(text("update trial_heartbeats set heartbeat = '2026-01-01 00:00:00'"))
+    assert Sharing(study, "here", shared=True).begin() == [(0, sharing.SILENT, True)]
 
 
 def test_a_search_ends_its_own_trials_only(url: str) -> None:
@@ -251,7 +279,7 @@ def test_a_search_ends_its_own_trials_only(url: str) -> None:
 def test_a_journal_needs_no_heart(tmp_path: Path) -> None:
     study = storage.create_optuna(tmp_path, None, "s", "maximize")
     assert storage.database(study) is None
-    heart = Heart(study)
+    heart = Heart(study, owner.sign("gone", 0))
     heart.add(study.ask())
     here = Sharing(study, "here", shared=False)
     assert here.begin() == [(0, sharing.DIED, True)]
