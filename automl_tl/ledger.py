@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from automl_tl.facts import twin_of
+from automl_tl.facts import given_up, twin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,11 +31,13 @@ class Ledger:
 
     Attributes:
         open: The trials that were not finished at the last look, by number.
+        counted: Trials that count: finished, and not tried again. Bounds are in these.
     """
 
     def __init__(self, study: optuna.Study) -> None:
         self.study = study
         self.open: list[FrozenTrial] = []
+        self.counted = 0
         self._rank = rank(study)
         self._trials: list[FrozenTrial] = []
         self._finished: list[int] = []
@@ -51,6 +53,7 @@ class Ledger:
         self.open = [trial for trial in candidates if not trial.state.is_finished()]
         for trial in news:
             insort(self._finished, trial.number)
+            self.counted += not given_up(trial)
             if trial.state == TrialState.COMPLETE and twin_of(trial) is None:
                 insort(self._ranked, self._rank(trial))
         return news

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from optuna.trial import TrialState
-
 from automl_tl.bounds import DEFAULT_TRIALS, make_bounds
+from automl_tl.ledger import Ledger
 from automl_tl.published import publish_bounds, published_bounds
 from automl_tl.recorded import open_study
 from automl_tl.units import format_duration
@@ -44,16 +43,16 @@ def search_bounds(
         UsageError: When a bound makes no sense.
     """
     study = open_study(directory)
-    states = [trial.state for trial in study.get_trials(deepcopy=False)]
-    begun = len(states) - states.count(TrialState.WAITING)
+    ledger = Ledger(study)
+    ledger.look()
     if trials is None and time is None and target is None:
         earlier = directory.bounds() or published_bounds(study)
-        if earlier.get("trials") is None or begun < earlier["trials"]:
+        if earlier.get("trials") is None or ledger.counted < earlier["trials"]:
             trials, time, target = (earlier.get(name) for name in ("trials", "time", "target"))
         if trial_timeout is None:  # it is never used up
             trial_timeout = earlier.get("trial_timeout")
     bounds = make_bounds(
-        directory.config.metric, begun, trials, time, target, started, trial_timeout
+        directory.config.metric, ledger.counted, trials, time, target, started, trial_timeout
     )
     if trials is None and time is None and target is None:
         limit = format_duration(bounds.seconds or 0)

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from automl_tl import metrics
-from automl_tl.facts import facts_of, given_up
+from automl_tl.facts import facts_of
 from automl_tl.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ class Tally:
         self.failures: list[str] = []
         self._metric = metric
         self._twins = 0
-        self._read = 0
         self._ledger: Ledger | None = None
 
     def read(self, study: optuna.Study) -> None:
@@ -47,9 +46,8 @@ class Tally:
         if self._ledger is None:
             self._ledger = Ledger(study)
         for trial in self._ledger.look():
-            self._read += not given_up(trial)
             self.expect(facts_of(trial).get("closing_seconds", 0.0))
-        self.finished = self._read
+        self.finished = self._ledger.counted
         for best in self._ledger.best(1):
             self.best = best.number, float(best.values[0])
 

@@ -17,7 +17,7 @@ from automl_tl.cache.store import Store
 from automl_tl.closing import Closing
 from automl_tl.elsewhere import Elsewhere
 from automl_tl.errors import AutoMLError, FinishTraining, StudyError, UsageError
-from automl_tl.facts import facts_of, given_up
+from automl_tl.facts import facts_of
 from automl_tl.heart import Heart
 from automl_tl.host import BackendHost
 from automl_tl.ipc import Channel, parent_channel
@@ -87,7 +87,6 @@ class Worker:
         )
         self._observers = Observers(self._directory, lambda text: self.say("warning", text=text))
         self._twins = Twins()
-        self._counted = 0
         self._keeper = Keeper(self._directory, self._data, self._ledger)
         self._closing = Closing(
             self._directory,
@@ -213,7 +212,6 @@ class Worker:
         """Take in the trials that finished since the last look."""
         for trial in self._ledger.look():
             facts = facts_of(trial)
-            self._counted += not given_up(trial)
             if trial.state != TrialState.FAIL:
                 self._runner.prospects.learn(trial.number, facts)
             if trial.state == TrialState.COMPLETE:
@@ -223,7 +221,7 @@ class Worker:
         """Count the trials that run or have finished, here and elsewhere."""
         self._look()
         running = sum(trial.state == TrialState.RUNNING for trial in self._ledger.open)
-        return running + self._counted
+        return running + self._ledger.counted
 
     def _ask(self) -> Attempt:
         trial = storage.ask(self.study)
