@@ -213,25 +213,24 @@ class Study:
         get_plugins().engine(engine, options)
         _check_counts(workers, workers_per_device)
         check_files(self._directory.config)
-        observers, files = [get_plugins().observer(name) for name in log], plugin_files.listed()
-        if observers or files:
-            with at_work_on(self._directory):
-                self._directory.add_observers(observers)
-                self._directory.add_plugins(files)
-        bounds = search_bounds(
-            self._directory, trials, time, target, trial_timeout, started=started, tell=tell
-        )
-        store = self._cache()
-        self._networks = self._networks or prepare.open_networks(
-            self._directory,
-            self._data,
-            device,
-            store,
-            as_events(tell, bounds.deadline),
-            bounds.deadline,
-        )
-        search = Search(self._directory, self._data, self._networks, store, bounds, tell)
-        reason = search.run(workers, device, engine, options, workers_per_device or 1)
+        observers = [get_plugins().observer(name) for name in log]
+        with at_work_on(self._directory):
+            self._directory.add_observers(observers)
+            self._directory.add_plugins(plugin_files.listed())
+            bounds = search_bounds(
+                self._directory, trials, time, target, trial_timeout, started=started, tell=tell
+            )
+            store = self._cache()
+            self._networks = self._networks or prepare.open_networks(
+                self._directory,
+                self._data,
+                device,
+                store,
+                as_events(tell, bounds.deadline),
+                bounds.deadline,
+            )
+            search = Search(self._directory, self._data, self._networks, store, bounds, tell)
+            reason = search.run(workers, device, engine, options, workers_per_device or 1)
         facts = self.summary()
         tell(
             {

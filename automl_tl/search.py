@@ -13,7 +13,7 @@ from automl_tl.devices import Room, gpus_for
 from automl_tl.ending import Ending
 from automl_tl.errors import StudyError
 from automl_tl.first_message import FirstMessage
-from automl_tl.guard import Interrupts, at_work_on
+from automl_tl.guard import Interrupts
 from automl_tl.plugins import get_plugins
 from automl_tl.prepare import study_space
 from automl_tl.recorded import open_study
@@ -50,7 +50,7 @@ class Search:
     """Supervises the workers of one study.
 
     Args:
-        study: The study directory.
+        study: The study directory, see ``guard.at_work_on``.
         data: Its data.
         networks: Its networks and pixel arrays.
         store: The cache.
@@ -99,11 +99,11 @@ class Search:
         Without ``workers``, ``per_device`` of them work on each device.
 
         Raises:
-            StudyError: When another search is at work, or nothing can succeed.
+            StudyError: When nothing can succeed.
             UsageError: When there is no such engine, or it takes no such options.
         """
         spec = get_plugins().engine(engine, options)
-        with at_work_on(self._directory), self._interrupts:
+        with self._interrupts:
             optuna_study = self._open()
             finished = self._tally.finished
             self._tell(

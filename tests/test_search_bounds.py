@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 
-from automl_tl import storage
+from automl_tl import Study, storage
+from automl_tl.errors import StudyError
 from automl_tl.facts import FACTS
+from automl_tl.guard import alone
 from automl_tl.search_bounds import search_bounds
 from automl_tl.study import StudyDirectory
 from automl_tl.study_config import Config
@@ -55,3 +57,9 @@ def test_a_trial_that_was_killed_uses_up_no_bound(directory: StudyDirectory) -> 
     bounds, said = _resume(directory)
     assert bounds.trials == 53
     assert said == ["No bound was given: at most 50 more trials and 1h 00m."]
+
+
+def test_a_search_that_is_refused_leaves_the_bounds_alone(directory: StudyDirectory) -> None:
+    with alone(directory.path), pytest.raises(StudyError, match="Another search is at work"):
+        Study.open(directory.path).search(trials=1000, time="9h")
+    assert directory.bounds() == ASKED
