@@ -101,4 +101,4 @@ class ModelFacts:
 
 def source_id(source: str) -> str:
     """Return what a model file says of where its data lay, without telling the path."""
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
+    return hashlib.sha256(source.encode("utf-8", "backslashreplace")).hexdigest()[:16]

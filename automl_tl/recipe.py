@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl_tl.data.sources import readable
 from automl_tl.modelfile import ModelFacts, source_id
 from automl_tl.plugins import get_plugins, package_version
 from automl_tl.types import Head
@@ -66,7 +67,7 @@ def model_facts(
         },
         extra={
             "data": {
-                "source": Path(config.data).name,
+                "source": readable(Path(config.data).name),
                 "source_id": source_id(config.data),
                 "counts": data.counts(),
             },

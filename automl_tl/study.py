@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from automl_tl.errors import StudyError
-from automl_tl.files import read_json, write_json, write_text
+from automl_tl.files import read_json, read_text, write_json, write_text
 from automl_tl.metrics import DIRECTIONS
 from automl_tl.study_config import read_config, write_config
 from automl_tl.study_data import as_csv, as_facts, parse
@@ -147,7 +147,7 @@ class StudyDirectory:
         """
         try:
             facts = read_json(self.path / DATA)
-            return parse(facts, (self.path / SPLIT).read_bytes().decode())
+            return parse(facts, read_text(self.path / SPLIT))
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise StudyError(f"The data of the study {self.path} is damaged: {error}.") from None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from automl_tl.errors import StudyError
-from automl_tl.files import write_text
+from automl_tl.files import read_text, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,8 +57,8 @@ def read_config(path: Path) -> Config:
         StudyError: When it is damaged, or of another version.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+        text = read_text(path)
+    except OSError as error:
         raise StudyError(f"{path} is damaged: {error}.") from None
     return parse_config(text, str(path))
 

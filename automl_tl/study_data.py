@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from automl_tl.csv_rows import row_writer
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -70,12 +72,12 @@ class StudyData:
 def as_csv(data: StudyData) -> str:
     """Return the images as a CSV: name, class, split, SHA-256."""
     table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    write = row_writer(table)
+    write(_COLUMNS)
     for name, label, split, digest in zip(
         data.names, data.labels, data.splits, data.hashes, strict=True
     ):
-        writer.writerow((name, data.classes[label], split or "", digest))
+        write((name, data.classes[label], split or "", digest))
     return table.getvalue()
 
 

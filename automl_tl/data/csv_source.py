@@ -24,7 +24,7 @@ def has_columns(path: Path) -> bool:
             header = file.readline(4096).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return False
-    return {"path", "label"} <= set(_columns(header))
+    return {"path", "label"} <= set(_columns(header.partition("\r")[0]))
 
 
 def read_csv(path: Path, confined: bool = False) -> tuple[list[Row], list[str]]:
@@ -44,17 +44,19 @@ def read_csv(path: Path, confined: bool = False) -> tuple[list[Row], list[str]]:
         DataError: A column is missing, a line is wrong, or no path leads to a file.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")  # a path may hold any line break
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8 text: save it as CSV in UTF-8.") from None
-    header = text.partition("\n")[0]
+    lines = io.StringIO(text, newline="")
+    header = lines.readline()
+    lines.seek(0)
     columns = _columns(header)
     if missing := [name for name in ("path", "label") if name not in columns]:
         raise DataError(
             f"{path} has no column {' and no column '.join(missing)}: expected a header with path, "
             f"label and perhaps split, found {header.strip()[:80]!r}."
         )
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(header))
+    reader = csv.reader(lines, delimiter=_delimiter(header))
     rows: dict[tuple[Path, str], Row] = {}
     repeated = 0
     try:

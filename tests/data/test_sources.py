@@ -229,6 +229,19 @@ def test_wrong_csv(text: str, expected: str, classes_folder: Path, tmp_path: Pat
     assert expected in failure(table(classes_folder, text), tmp_path)
 
 
+def test_csv_with_line_breaks_in_names(tmp_path: Path, write_image: WriteImage) -> None:
+    names = ("a\r.png", "b\nb.png", "c\r\nc.png", 'say "d".png', "e,e.png")
+    for number, name in enumerate(names):
+        write_image(tmp_path / name, number)
+    rows = [f'"{name.replace(chr(34), chr(34) * 2)}",{"xy"[i % 2]}' for i, name in enumerate(names)]
+    for ending in ("\n", "\r\n", "\r"):
+        text = ending.join(("path,label", *rows, ""))
+        (tmp_path / "t.csv").write_bytes(text.encode())
+        index = open_data(str(tmp_path / "t.csv"), tmp_path, {})
+        assert {item.path.name for item in index.items} == set(names)
+        assert all(item.path.is_file() for item in index.items)
+
+
 def test_csv_in_latin_1_is_refused(classes_folder: Path, tmp_path: Path) -> None:
     path = classes_folder / "t.csv"
     path.write_bytes("path,label\ncat/0.png,grün\n".encode("latin-1"))
