@@ -175,7 +175,8 @@ def automl_tl_search_space(backbone: Backbone) -> Mapping[str, Any] | None:
 
     Called once for each backbone of a study: when the study is created, when it is resumed, and in
     every worker, so it must answer the same every time. What a person sets with ``--set`` counts
-    more, and of two plugins that name the same parameter the later counts.
+    more, and of two plugins that name the same parameter the later counts. An answer that cannot be
+    searched is left out as a whole and reported, by the plugin's name, when the search begins.
 
     Args:
         backbone: One of the study's.

@@ -10,22 +10,25 @@ import difflib
 import fnmatch
 import functools
 import importlib.metadata
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from automl_tl import builtin, hookspecs, plugin_files
-from automl_tl.errors import PluginError, UsageError
+from automl_tl.errors import AutoMLError, PluginError, UsageError
+from automl_tl.settings import domain
 from automl_tl.specs import Backbone, BackendSpec, DatasetSpec, EngineSpec, FinishedEpoch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from automl_tl.specs import FinishedTrial
 
 BUILTIN = "automl-tl"
+_SPACE = "automl_tl_search_space"
 OBSERVER_HOOKS = ("automl_tl_epoch_finished", "automl_tl_trial_finished")
 
 
@@ -144,12 +147,21 @@ class Plugins:
             raise self._missing("backbone", pattern, self.backbones)
         return found
 
-    def search_space(self, backbone: Backbone) -> dict[str, Any]:
-        """Return what plugins add to, or narrow in, a backbone's space; the last one wins."""
+    def search_space(self, backbone: Backbone) -> tuple[dict[str, Any], list[Problem]]:
+        """Return what plugins add to, or narrow in, a backbone's space; the last one wins.
+
+        Returns:
+            Settings that can be searched, and what is wrong with the plugins that are left out.
+        """
         space: dict[str, Any] = {}
-        for _, narrowed in self._call("automl_tl_search_space", backbone=backbone):
-            space.update(narrowed or {})
-        return space
+        problems: list[Problem] = []
+        for plugin, narrowed in self._call(_SPACE, problems, backbone=backbone):
+            try:
+                space.update(_settings(narrowed))
+            except Exception as error:  # a mapping of a plugin may raise anything
+                wrong = error if isinstance(error, AutoMLError) else _reason(error)
+                problems.append(Problem(plugin, f"left out: {_SPACE} returned {wrong}"))
+        return space, problems
 
     def tell(self, observer: str, event: FinishedEpoch | FinishedTrial) -> Problem | None:
         """Tell one observer what happened; returns what went wrong in it."""
@@ -167,15 +179,17 @@ class Plugins:
         broken = [f"plugin {one.plugin}: {one.message.rstrip('.')}" for one in self.problems[:3]]
         return UsageError(_unknown(kind, name, known, "; ".join(broken)) + hint)
 
-    def _call(self, hook: str, **arguments: Any) -> Iterable[tuple[str, Any]]:
-        """Call a hook plugin by plugin, so that one failure costs one plugin."""
+    def _call(
+        self, hook: str, problems: list[Problem], **arguments: Any
+    ) -> Iterable[tuple[str, Any]]:
+        """Call a hook plugin by plugin, so that one failure, added to problems, costs one."""
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             name = implementation.plugin_name
             given = {key: arguments[key] for key in implementation.argnames}
             try:
                 yield name, implementation.function(**given)
-            except Exception as error:  # a plugin may raise anything
-                self.problems.append(Problem(name, f"{hook} failed: {_reason(error)}"))
+            except (Exception, SystemExit) as error:  # a plugin may raise anything
+                problems.append(Problem(name, f"{hook} failed: {_reason(error)}"))
 
     def _collect(self, distributions: Mapping[str, str]) -> None:
         provided: dict[str, dict[str, list[str]]] = {}
@@ -186,7 +200,7 @@ class Plugins:
             ("automl_tl_datasets", "datasets", DatasetSpec, self.datasets),
             ("automl_tl_engines", "engines", EngineSpec, self.engines),
         ):
-            for plugin, values in self._call(hook):
+            for plugin, values in self._call(hook, self.problems):
                 for value in self._values(plugin, hook, values):
                     if not isinstance(value, expected):
                         message = f"{hook} returned {value!r}, expected {expected.__name__}."
@@ -213,7 +227,7 @@ class Plugins:
     def _values(self, plugin: str, hook: str, values: Any) -> list[Any]:
         try:
             return list(values or ())
-        except Exception as error:  # a generator of a plugin may raise anything
+        except (Exception, SystemExit) as error:  # a generator of a plugin may raise anything
             self.problems.append(Problem(plugin, f"{hook} failed: {_reason(error)}"))
             return []
 
@@ -270,6 +284,20 @@ def _found() -> Iterator[tuple[str, Callable[[], Any], Callable[[], str]]]:
 
 def _distribution(entry: importlib.metadata.EntryPoint) -> str:
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
+
+
+def _settings(narrowed: Any) -> dict[str, Any]:
+    """Return what a plugin says of a backbone's space, once all of it can be searched."""
+    if narrowed is None:
+        return {}
+    if not isinstance(narrowed, Mapping):
+        raise PluginError(f"{narrowed!r}, expected a mapping of parameters or None.")
+    for name, value in narrowed.items():
+        try:
+            domain(name, value)
+        except UsageError as error:
+            raise PluginError(f"what cannot be searched: {error}") from None
+    return dict(narrowed)
 
 
 def _reject_unknown_hooks(module: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from automl_tl import metrics, networks, plugin_files
 from automl_tl.artifacts import Artifacts
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from automl_tl.asked import Asked
     from automl_tl.cache.store import Store
     from automl_tl.networks import Networks
+    from automl_tl.plugins import Problem
     from automl_tl.stages import Stage
     from automl_tl.study_data import StudyData
     from automl_tl.types import NetworkSpec
@@ -43,18 +44,26 @@ if TYPE_CHECKING:
     Tell = Callable[[str], None]
 
 
-def study_space(config: Config) -> Space:
+def study_space(config: Config, tell: Tell | None = None) -> Space:
     """Return the search space of a study.
+
+    Args:
+        config: Of the study.
+        tell: Receives a sentence for each plugin whose answer cannot be searched.
 
     Raises:
         UsageError: When a setting is wrong.
     """
     plugins = get_plugins()
-    narrowed = {
-        key: plugins.search_space(plugins.backbone(key))
-        for key in config.backbones
-        if key in plugins.backbones
-    }
+    narrowed: dict[str, dict[str, Any]] = {}
+    problems: list[Problem] = []
+    for key in config.backbones:
+        if key in plugins.backbones:
+            narrowed[key], wrong = plugins.search_space(plugins.backbone(key))
+            problems += wrong
+    if tell:
+        for problem in dict.fromkeys(problems):
+            tell(f"Plugin {problem.plugin}: {problem.message}")
     return Space(config.backbones, config.settings, narrowed, config.first)
 
 

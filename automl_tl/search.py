@@ -144,7 +144,7 @@ class Search:
 
     def _open(self) -> optuna.Study:
         study = open_study(self._directory, self._hurried)
-        self._space = study_space(self._directory.config)
+        self._space = study_space(self._directory.config, self._warn)
         self._baselines = Baselines(study, self._space)
         self._baselines.enqueue()
         shared = self._directory.config.storage is not None

@@ -22,6 +22,9 @@ from automl_tl.parameters import (
     spelled,
 )
 
+_LISTED = ("image_size",)
+"""Numbers that cannot be searched in a range: the images are decoded at each of them."""
+
 
 def parse_setting(text: str) -> tuple[str, Any]:
     """Parse ``NAME=VALUE``.
@@ -62,8 +65,8 @@ def domain(name: str, value: Any) -> Domain:
     Raises:
         UsageError: When the parameter is unknown or cannot have the value.
     """
-    if name not in PARAMETERS:
-        close = difflib.get_close_matches(name, PARAMETERS, 1)
+    if not isinstance(name, str) or name not in PARAMETERS:
+        close = difflib.get_close_matches(str(name), PARAMETERS, 1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(PARAMETERS)}."
         raise UsageError(f"Unknown parameter {name!r}: {hint}")
     parameter = PARAMETERS[name]
@@ -114,7 +117,7 @@ def member(name: str, found: Domain, value: Any) -> Any:
 
 
 def _range(name: str, parameter: Parameter, value: Mapping[str, Any]) -> Range:
-    if parameter.kind not in {"float", "int", "units"}:
+    if parameter.kind not in {"float", "int", "units"} or name in _LISTED:
         raise UsageError(f"{name}: expected a value or a list of values, got a range.")
     if unknown := set(value) - {"low", "high", "log", "step"}:
         raise UsageError(f"{name}: a range has low, high, log and step, got {min(unknown)!r}.")

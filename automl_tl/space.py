@@ -141,14 +141,9 @@ class Space:
         return self._narrowed.get(backbone, {}).get(name, self._domains[name])
 
     def values(self, name: str, backbone: str) -> list[Any]:
-        """Return all values of a fixed parameter or a choice.
-
-        Raises:
-            UsageError: For a range, whose values cannot be listed.
-        """
+        """Return all values of a parameter that ``domain`` does not let be a range."""
         found = self.domain(name, backbone)
-        if isinstance(found, Range):
-            raise UsageError(f"{name}: expected a value or a list of values, got a range.")
+        assert not isinstance(found, Range), name
         return list(found.options) if isinstance(found, Choice) else [found.value]
 
     def suggest(self, trial: optuna.trial.Trial) -> TrialSpec:

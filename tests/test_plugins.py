@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import pluggy
 import pytest
 
-from automl_tl import plugins
+from automl_tl import plugins, prepare
 from automl_tl.builtin import automl_tl_engines
 from automl_tl.errors import UsageError
+from automl_tl.parameters import PARAMETERS
 from automl_tl.specs import EngineSpec, FinishedTrial
+from automl_tl.study_config import Config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +95,11 @@ def test_a_plugin_is_found_and_listed(install: Install) -> None:
             "from automl_tl.hookspecs import hookimpl\n"
             "@hookimpl\ndef automl_tl_backbones():\n    yield 1 / 0",
             "automl_tl_backbones failed: ZeroDivisionError",
+        ),
+        (
+            "from automl_tl.hookspecs import hookimpl\n"
+            "@hookimpl\ndef automl_tl_datasets():\n    raise SystemExit(3)",
+            "automl_tl_datasets failed: SystemExit: 3",
         ),
     ],
 )
@@ -181,7 +188,46 @@ def test_a_plugin_narrows_the_space_of_its_backbone(install: Install) -> None:
         + "\n@hookimpl\ndef automl_tl_search_space(backbone):\n"
         + "    return {'epochs': 3} if backbone.name == 'net' else None\n"
     )
-    assert found.search_space(found.backbones["torch/net"]) == {"epochs": 3}
+    assert found.search_space(found.backbones["torch/net"]) == ({"epochs": 3}, [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("5", "returned 5, expected a mapping of parameters or None."),
+        ("[]", "returned [], expected a mapping of parameters or None."),
+        ("{'dropout': 'high'}", "cannot be searched: dropout: expected a number, got 'high'."),
+        ("{'dropuot': 1}", "Unknown parameter 'dropuot': did you mean dropout?"),
+        ("{5: 1}", "cannot be searched: Unknown parameter 5: there are depth, "),
+        ("{'epochs': 3, 'image_size': {'low': 32, 'high': 64}}", "image_size: expected a value"),
+        ("1 / 0", "automl_tl_search_space failed: ZeroDivisionError"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_left_out_by_name(
+    install: Install, answer: str, message: str
+) -> None:
+    hook = "@hookimpl\ndef automl_tl_search_space(backbone):\n    return {}\n"
+    found = install(
+        bad="from automl_tl.hookspecs import hookimpl\n" + hook.format(answer),
+        good=NET.format(name="net") + hook.format("{'epochs': 4}"),
+    )
+    space, (problem,) = found.search_space(found.backbones["torch/net"])
+    assert space == {"epochs": 4}
+    assert problem.plugin == "bad"
+    assert message in problem.message
+    assert found.problems == []
+
+
+def test_a_space_that_cannot_be_searched_is_told_once(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = "@hookimpl\ndef automl_tl_search_space(backbone):\n    return {'dropout': 'high'}\n"
+    found = install(mine=NET.format(name="one") + hook, other=NET.format(name="two"))
+    monkeypatch.setattr(prepare, "get_plugins", lambda: found)
+    told: list[str] = []
+    space = prepare.study_space(Config("s", "x", ("torch/one", "torch/two")), told.append)
+    assert [one.partition(":")[0] for one in told] == ["Plugin mine"]
+    assert space.domain("dropout", "torch/two") == PARAMETERS["dropout"].default
 
 
 def test_discovery_imports_no_framework() -> None:

@@ -58,6 +58,7 @@ def test_settings_are_read(text: str, value: object) -> None:
         ("learning_rate=fast", "expected a number, got 'fast'"),
         ("epochs=9..3", "low < high, got 9..3"),
         ("optimizer=1..3", "expected a value or a list of values, got a range"),
+        ("image_size=32..64", "image_size: expected a value or a list of values, got a range"),
         ("head_units=[a]", "expected a JSON list"),
         ("flip=maybe", "expected true or false"),
         ("fine_tune_at=-1", "expected 0 or more"),
