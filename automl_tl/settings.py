@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 from automl_tl.errors import UsageError
@@ -24,6 +25,10 @@ from automl_tl.parameters import (
 
 _LISTED = ("image_size",)
 """Numbers that cannot be searched in a range: the images are decoded at each of them."""
+
+
+_FINEST = 1e-12
+"""The smallest step: Optuna's arithmetic has 28 digits."""
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -129,13 +134,38 @@ def _range(name: str, parameter: Parameter, value: Mapping[str, Any]) -> Range:
         raise UsageError(f"{name}: expected a range with low < high, got {low}..{high}.")
     default = parameter.default
     known = default if isinstance(default, Range) else Range(low, high)
-    log = bool(value.get("log", known.log and low > 0))
+    given = value.get("step")
+    log = value.get("log", known.log and low > 0 and given is None)
+    if not isinstance(log, bool):
+        raise UsageError(f"{name}: expected log to be true or false, got {log!r}.")
     if log and low <= 0:
         raise UsageError(f"{name}: a logarithmic range starts above 0, got {low}.")
-    step = value.get("step", None if log else known.step)
-    if step is not None and (high - low) < step:
-        step = None
-    return Range(low, high, log, step, integer, known.preferred)
+    step = value.get("step", known.step) if given is None else _step(name, given, integer, log)
+    if log or step is None:
+        return Range(low, high, log, None, integer, known.preferred)
+    last = _on_grid(low, high, step)
+    if last > low:
+        return Range(low, last, False, step, integer, known.preferred)
+    if given is not None:
+        raise UsageError(f"{name}: expected a step of at most {high - low:g}, got {step:g}.")
+    return Range(low, high, False, None, integer, known.preferred)
+
+
+def _step(name: str, step: Any, integer: bool, log: bool) -> float:
+    if log:
+        raise UsageError(f"{name}: a range is logarithmic or has a step, got both: leave one out.")
+    least = 1 if integer else _FINEST
+    numeric = isinstance(step, int | float) and not isinstance(step, bool)
+    if not numeric or not least <= step < math.inf or (integer and step != int(step)):
+        wanted = "a whole number" if integer else "a number"
+        raise UsageError(f"{name}: expected as step {wanted} from {least:g}, got {step!r}.")
+    return int(step) if integer else float(step)
+
+
+def _on_grid(low: float, high: float, step: float) -> float:
+    """Return the highest value that lies whole steps above the lowest, as Optuna finds it."""
+    first, last, distance = (Fraction(str(number)) for number in (low, high, step))
+    return type(high)(first + (last - first) // distance * distance)
 
 
 def _unit_lists(name: str, value: Any) -> Domain:

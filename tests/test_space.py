@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,60 @@ def test_wrong_settings_get_one_sentence(text: str, sentence: str) -> None:
         parse_setting(text)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "sentence"),
+    [
+        ("dropout", {"step": 0}, "dropout: expected as step a number from 1e-12, got 0."),
+        ("dropout", {"step": -0.1}, "got -0.1"),
+        ("dropout", {"step": "x"}, "got 'x'"),
+        ("dropout", {"step": True}, "got True"),
+        ("dropout", {"step": float("nan")}, "got nan"),
+        ("dropout", {"step": float("inf")}, "got inf"),
+        ("dropout", {"step": 0.7}, "expected a step of at most 0.5, got 0.7"),
+        ("dropout", {"log": "yes"}, "expected log to be true or false, got 'yes'"),
+        ("epochs", {"low": 2, "high": 8, "step": 0.5}, "a whole number from 1, got 0.5"),
+        ("epochs", {"low": 2, "high": 8, "step": 2, "log": True}, "logarithmic or has a step"),
+    ],
+)
+def test_wrong_ranges_get_one_sentence(name: str, more: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError) as error:
+        domain(name, {"low": 0.0, "high": 0.5, **more})
+    assert sentence in str(error.value)
+    assert str(error.value).startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "highest"),
+    [
+        ("depth", {"low": 0, "high": 0.2}, 0.125),
+        ("dropout", {"low": 0, "high": 0.3}, 0.3),
+        ("dropout", {"low": 1 / 3, "high": 0.69}, 0.6333333333333333),
+        ("dropout", {"low": 0.1, "high": 0.3, "step": 0.2}, 0.3),
+        ("label_smoothing", {"low": 0, "high": 0.19}, 0.15),
+        ("epochs", {"low": 2, "high": 9, "step": 3}, 8),
+        ("learning_rate", {"low": 0.001, "high": 0.01, "step": 0.002}, 0.009),
+    ],
+)
+def test_a_range_ends_on_its_grid(name: str, given: dict[str, Any], highest: float) -> None:
+    """So that what is tried first lies in it, and Optuna has nothing to adjust."""
+    found = domain(name, given)
+    assert isinstance(found, Range) and found.high == highest
+    space = Space(("a/x",), {"depth": 1.0, name: given})
+    study = optuna.create_study()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for params in (*space.probes(), *space.tuned(["a/x"])):
+            study.enqueue_trial(params)
+            spec = space.suggest(trial := study.ask())
+            assert trial.params[name] == params[name] == getattr(spec, name)
+
+
+def test_a_default_step_that_is_wider_than_the_range_gives_way() -> None:
+    continuous = Range(0.0, 0.1, preferred=0.5)
+    assert domain("depth", {"low": 0, "high": 0.1}) == continuous
+    assert domain("depth", {"low": 0, "high": 0.1, "step": None}) == continuous
 
 
 def test_depth_and_fine_tune_at_exclude_each_other() -> None:
