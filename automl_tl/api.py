@@ -21,6 +21,7 @@ from automl_tl.search_bounds import search_bounds
 from automl_tl.stages import as_events, silent
 from automl_tl.storage import sqlite_absolute
 from automl_tl.study import StudyDirectory
+from automl_tl.units import is_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -359,8 +360,8 @@ def _check_counts(workers: int | None, workers_per_device: int | None) -> None:
     if workers and workers_per_device:
         raise UsageError("Expected workers or workers_per_device, got both: give one of them.")
     for name, count in (("workers", workers), ("workers_per_device", workers_per_device)):
-        if count is not None and count < 1:
-            raise UsageError(f"{name}: expected 1 or more, got {count}.")
+        if count is not None and not is_count(count):
+            raise UsageError(f"{name}: expected a whole number from 1, got {count!r}.")
 
 
 def _ignore(event: Mapping[str, Any]) -> None:

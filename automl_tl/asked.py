@@ -11,9 +11,14 @@ from automl_tl.errors import UsageError
 from automl_tl.plugins import get_plugins
 from automl_tl.settings import domain, of_trial
 from automl_tl.space import Space
+from automl_tl.units import is_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+_SEEDS = 2**32
+"""So many seeds there are: NumPy's older generators take no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,10 @@ class Asked:
         if self.metric not in metrics.DIRECTIONS:
             known = ", ".join(metrics.DIRECTIONS)
             raise UsageError(f"Expected a metric of {known}, got {self.metric!r}.")
+        if not is_count(self.seed, 0) or self.seed >= _SEEDS:
+            raise UsageError(
+                f"seed: expected a whole number from 0 to {_SEEDS - 1}, got {self.seed!r}."
+            )
         Space(("any/backbone",), self.settings)
         plugins = get_plugins()
         for pattern in (*self.backbones, *self.weights):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
 from automl_tl.errors import UsageError
-from automl_tl.units import parse_duration
+from automl_tl.units import is_count, is_number, parse_duration
 
 DEFAULT_TRIALS = 50
 DEFAULT_SECONDS = 3600.0
@@ -60,10 +61,11 @@ def make_bounds(
     Raises:
         UsageError: When one makes no sense.
     """
-    if trials is not None and trials < 1:
-        raise UsageError(f"trials: expected 1 or more, got {trials}.")
-    if target is not None and (target < 0 or (metric != "log_loss" and target > 1)):
-        raise UsageError(f"target: expected a value that {metric} can have, got {target}.")
+    if trials is not None and not is_count(trials):
+        raise UsageError(f"trials: expected a whole number from 1, got {trials!r}.")
+    highest = math.inf if metric == "log_loss" else 1.0
+    if target is not None and not (is_number(target) and 0 <= target <= highest):
+        raise UsageError(f"target: expected a value that {metric} can have, got {target!r}.")
     limit = None if seconds is None else parse_duration(seconds)
     if trials is None and limit is None and target is None:
         trials, limit = finished + DEFAULT_TRIALS, DEFAULT_SECONDS

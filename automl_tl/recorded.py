@@ -11,6 +11,7 @@ from automl_tl.errors import StudyError
 from automl_tl.facts import FACTS
 from automl_tl.parameters import PARAMETERS
 from automl_tl.storage import open_optuna
+from automl_tl.units import is_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,10 +74,6 @@ def _missing(trial: FrozenTrial, facts: Mapping[str, Any], metric: str) -> str |
     return None
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -90,7 +87,7 @@ def _texts(value: Any) -> bool:
 
 
 def _numbers(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_number, value.values()))
+    return isinstance(value, dict) and all(map(is_number, value.values()))
 
 
 def _units(value: Any) -> bool:
@@ -121,14 +118,14 @@ def _reuse(value: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("passes"), list):
         return False
     passes = all(
-        isinstance(one, dict) and _number(one.get("images")) and _number(one.get("seconds"))
+        isinstance(one, dict) and is_number(one.get("images")) and is_number(one.get("seconds"))
         for one in value["passes"]
     )
-    return passes and all(_number(value.get(name)) for name in ("hits", "images", "seconds"))
+    return passes and all(is_number(value.get(name)) for name in ("hits", "images", "seconds"))
 
 
 _OF: Mapping[str, Callable[[Any], bool]] = {
-    "float": _number,
+    "float": is_number,
     "int": _integer,
     "str": _text,
     "units": _units,
@@ -141,7 +138,7 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "files": _files,
     "notes": _texts,
     **dict.fromkeys(("plan", "device", "precision", "stopped", "reason"), _text),
-    **dict.fromkeys(("duration_s", "last_value", "closing_seconds", "head_scale"), _number),
+    **dict.fromkeys(("duration_s", "last_value", "closing_seconds", "head_scale"), is_number),
     **dict.fromkeys(
         (
             *("epochs", "planned_epochs", "fine_tune_at", "layers", "twin_of"),

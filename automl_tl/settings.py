@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
@@ -22,6 +21,7 @@ from automl_tl.parameters import (
     encode,
     spelled,
 )
+from automl_tl.units import is_number
 
 _LISTED = ("image_size",)
 """Numbers that cannot be searched in a range: the images are decoded at each of them."""
@@ -155,8 +155,7 @@ def _step(name: str, step: Any, integer: bool, log: bool) -> float:
     if log:
         raise UsageError(f"{name}: a range is logarithmic or has a step, got both: leave one out.")
     least = 1 if integer else _FINEST
-    numeric = isinstance(step, int | float) and not isinstance(step, bool)
-    if not numeric or not least <= step < math.inf or (integer and step != int(step)):
+    if not is_number(step) or step < least or (integer and step != int(step)):
         wanted = "a whole number" if integer else "a number"
         raise UsageError(f"{name}: expected as step {wanted} from {least:g}, got {step!r}.")
     return int(step) if integer else float(step)
@@ -205,8 +204,7 @@ def _check(name: str, parameter: Parameter, value: Any) -> Any:
 
 def _number(name: str, parameter: Parameter, value: Any, integer: bool) -> float:
     wanted = "a whole number" if integer else "a number"
-    numeric = isinstance(value, int | float) and not isinstance(value, bool)
-    if not numeric or not math.isfinite(value) or (integer and value != int(value)):
+    if not is_number(value) or (integer and value != int(value)):
         raise UsageError(f"{name}: expected {wanted}, got {value!r}.")
     low, high = parameter.bounds
     if not low <= value <= high:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from automl_tl.errors import UsageError
@@ -24,6 +25,16 @@ def parse_duration(text: str | float) -> float:
         if total > 0:
             return total
     raise UsageError(f"Expected a duration such as 90s, 30m or 1h30m, got {str(text)!r}.")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_count(value: object, least: int = 1) -> bool:
+    """Whether a value is a whole number, not below the least."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def format_duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from automl_tl import Study, storage
-from automl_tl.errors import StudyError
+from automl_tl.errors import StudyError, UsageError
 from automl_tl.facts import FACTS
 from automl_tl.guard import alone
 from automl_tl.search_bounds import search_bounds
@@ -63,3 +63,31 @@ def test_a_search_that_is_refused_leaves_the_bounds_alone(directory: StudyDirect
     with alone(directory.path), pytest.raises(StudyError, match="Another search is at work"):
         Study.open(directory.path).search(trials=1000, time="9h")
     assert directory.bounds() == ASKED
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("target", value) for value in (float("nan"), float("inf"), -0.1, 1.1, "high", True)),
+        *(("trials", value) for value in (0, -1, 2.5, "many", True)),
+        *(("time", value) for value in (float("nan"), 0, "soon")),
+    ],
+)
+def test_a_bound_that_makes_no_sense_is_refused(
+    directory: StudyDirectory, name: str, value: object
+) -> None:
+    with pytest.raises(UsageError, match=str(value)):
+        _resume(directory, **{name: value})
+    assert directory.bounds() == ASKED
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "1", True])
+def test_a_seed_that_nothing_takes_is_refused(seed: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="seed: expected a whole number from 0 to 4294967295"):
+        Study.create(tmp_path / "s", "nowhere", seed=seed)
+
+
+@pytest.mark.parametrize("workers", [0, 1.5, "two"])
+def test_workers_are_counted(directory: StudyDirectory, workers: Any) -> None:
+    with pytest.raises(UsageError, match="workers: expected a whole number from 1"):
+        Study.open(directory.path).search(workers=workers)
