@@ -10,6 +10,7 @@ import json
 import math
 import os
 import sys
+import unicodedata
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any
 
@@ -105,6 +106,17 @@ def printable(text: object) -> str:
 def cell(text: object) -> str:
     """Return text for one cell of a table, on one line; nothing becomes a dash."""
     return "-" if text is None else printable(text).replace("\n", "\\n")
+
+
+def sheet_cell(text: object) -> str:
+    """Return text for a cell of a CSV that a spreadsheet may open: no control character acts there.
+
+    A spreadsheet calculates what begins as a formula does, also in full-width letters; after an
+    apostrophe it is text (OWASP, "CSV Injection"). Nothing becomes an empty cell.
+    """
+    shown = "" if text is None else cell(text)
+    formula = unicodedata.normalize("NFKC", shown[:1]) in {"=", "+", "-", "@"}
+    return f"'{shown}" if formula else shown
 
 
 def print_json(facts: Any) -> None:

@@ -16,6 +16,7 @@ from automl_tl.cli.console import (
     print_json,
     printable,
     say,
+    sheet_cell,
     stdout,
     table,
 )
@@ -45,7 +46,10 @@ def predict(
     ],
     top: Annotated[int, typer.Option(metavar="N", help="Classes to print per image.")] = 5,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV: path,rank,class,...")] = False,
+    csv: Annotated[
+        bool,
+        typer.Option("--csv", help="Print CSV that a spreadsheet may open: path,rank,class,..."),
+    ] = False,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -237,12 +241,13 @@ def _write_csv(predictions: Iterable[Prediction]) -> int:
     writer.writerow(["path", "rank", "class", "probability", "error"])
     good = 0
     for prediction in predictions:
+        path, error = sheet_cell(prediction.path), sheet_cell(prediction.error)
         if prediction.error is not None:
-            writer.writerow([prediction.path, "", "", "", prediction.error])
+            writer.writerow([path, "", "", "", error])
             continue
         good += 1
         for rank, (name, share) in enumerate(prediction.ranked, 1):
-            writer.writerow([prediction.path, rank, name, f"{share:.6f}", ""])
+            writer.writerow([path, rank, sheet_cell(name), f"{share:.6f}", error])
     return good
 
 
