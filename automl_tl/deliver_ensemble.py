@@ -125,7 +125,8 @@ def export_ensemble(
     def write(aside: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return _write(directory, store, members, weights, facts, aside, images, stage)
 
-    rows = data.rows("validation")[: export.IMAGES]
+    split = data.rows("validation")
+    rows = split[export.spread(len(split))]
     report = export.prove(
         write,
         lambda aside: _open(aside, facts),

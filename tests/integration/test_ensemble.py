@@ -106,14 +106,17 @@ def check_an_ensemble(cli: CommandLine, photos: Path, folder: Path, backbones: s
 
 
 def test_a_temperature_goes_into_the_file(cli: CommandLine, study: Path) -> None:
+    trained = shutil.copytree(study, cli.folder / "studies" / "trained")
     complete_each_other(study)
     refused = cli.run("export", "s", "--ensemble", "--calibrate", "-o", "e.onnx", code=2)
     assert "the ensemble gets" in refused and "leave out --calibrate" in refused
+    refused = cli.run("export", "s", "-o", "e.onnx", code=2)
+    assert "to compute what it did while it was trained" in refused
     assert not (cli.folder / "e.onnx").exists()
 
     complete_each_other(study, lost=3)
-    for name, ensemble in (("one", ()), ("both", ("--ensemble",))):
-        printed = cli.run("export", "s", *ensemble, "--calibrate", "-o", f"{name}.onnx")
+    for name, of, ensemble in (("one", trained.name, ()), ("both", "s", ("--ensemble",))):
+        printed = cli.run("export", of, *ensemble, "--calibrate", "-o", f"{name}.onnx")
         assert ", calibrated, on" in printed and "    test: calibration error 0." in printed
         facts = identify(cli.folder / f"{name}.onnx").facts
         done = facts.extra["calibration"]
