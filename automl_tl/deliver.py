@@ -119,11 +119,11 @@ def export_trial(
             data.labels[rows],
             carried,
             stage,
-            recorded(trial.number, logits["validation"], positions, facts),
+            _recorded(trial.number, logits["validation"], positions, facts),
         )
 
 
-def recorded(
+def _recorded(
     number: int,
     logits: NDArray[np.float32] | None,
     positions: NDArray[np.int64],
