@@ -16,6 +16,7 @@ from automl_tl.testsplit import test_trial, write_test
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from automl_tl.cache.activations import NeedPixels
     from automl_tl.cache.store import Store
     from automl_tl.host import BackendHost
     from automl_tl.ledger import Ledger
@@ -43,6 +44,7 @@ class Closing:
         ledger: Its trials, as of the last look.
         runner: Of the worker's trials.
         host: Returns the worker's process for a backend.
+        need_pixels: See ``Activations``.
         say: Tells the supervisor.
     """
 
@@ -55,6 +57,7 @@ class Closing:
         ledger: Ledger,
         runner: TrialRunner,
         host: Callable[[str], BackendHost],
+        need_pixels: NeedPixels,
         say: Say,
     ) -> None:
         self._directory = directory
@@ -64,6 +67,7 @@ class Closing:
         self._ledger = ledger
         self._runner = runner
         self._host = host
+        self._need_pixels = need_pixels
         self._say = say
 
     def finish(self, number: int) -> None:
@@ -84,16 +88,21 @@ class Closing:
         if not head.is_file():
             kept.check(self._directory.model(number))
             host = self._host(_backend(spec))
-            test_trial(self._directory, self._data, number, spec, self._networks, host)
+            pixels, _ = self._networks.pixels(TrialSpec.of(spec))
+            self._need_pixels(pixels, self._step)
+            test_trial(self._directory, self._data, number, pixels, host)
             return
         logits = self._runner.head_logits(
             TrialSpec.of(spec),
             identify(head).facts.head,
             kept.head_weights(head),
             "test",
-            lambda what, done, total: self._say("stage", what=what, done=done, total=total),
+            self._step,
         )
         write_test(self._directory, self._data, number, logits)
+
+    def _step(self, what: str, done: int, total: int) -> None:
+        self._say("stage", what=what, done=done, total=total)
 
     def _whole(self, number: int) -> None:
         host = self._host(_backend(self._ledger[number].user_attrs[FACTS]["spec"]))

@@ -64,7 +64,7 @@ class Elsewhere:
             networks=networks,
             gpu=None,
             threads=threads,
-            all_threads=threads,
+            host_threads=threads,
             cache=store.root,
             cache_bytes=store.max_bytes,
         )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from automl_tl.cache.activations import NeedPixels, Step
     from automl_tl.data.decode import Resize
     from automl_tl.data.index import DataIndex
     from automl_tl.stages import Stage
@@ -110,7 +111,13 @@ def write_features(
         layer = layer_index(info, settings.layer, backbone.key)
         prepared = pixels.prepare(index, [size], settings.resize, store, stage)
         rows = _sound(index, wanted, prepared)
-        run = _Run(host, network, info, store, prepared, size, _Steps(stage))
+
+        def need_pixels(path: Path, step: Step) -> None:
+            if not store.touch(path):
+                pixels.prepare(index, [size], settings.resize, store, step)
+
+        steps = _Steps(stage, store)
+        run = _Run(host, network, info, store, prepared, need_pixels, steps)
         with run.output(rows, layer, settings.pooling, path) as features:
             shape = features.shape[1:]
             _write(
@@ -146,10 +153,11 @@ def write_features(
 
 
 class _Steps:
-    """Hands a backend's progress on."""
+    """Hands a backend's progress on, while what is read stays in use."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, store: Store) -> None:
         self._stage = stage
+        self._store = store
 
     def need(self, source: Source) -> None:
         """Nothing is promised here."""
@@ -158,6 +166,7 @@ class _Steps:
         """Nothing is trained here."""
 
     def step(self, what: str, done: int, total: int) -> None:
+        self._store.hold()
         self._stage("computing features", done, total)
 
 
@@ -171,7 +180,7 @@ class _Run:
         info: NetworkInfo,
         store: Store,
         prepared: pixels.Pixels,
-        size: int,
+        need_pixels: NeedPixels,
         steps: _Steps,
     ) -> None:
         self._host = host
@@ -179,10 +188,11 @@ class _Run:
         self._info = info
         self._steps = steps
         plugins = get_plugins()
+        ((size, path),) = prepared.paths.items()
         identity = pixels.identity(pixels.key(prepared.dataset_hash, size, prepared.resize))
         preprocess = plugins.backbone(network.backbone).preprocess
         input_id = f"{identity}/{preprocess}/{plugins.provider(network.backbone)}"
-        self._activations = Activations(store, host, network, info, prepared.paths[size], input_id)
+        self._activations = Activations(store, host, network, info, path, input_id, need_pixels)
 
     @contextmanager
     def output(
@@ -206,7 +216,7 @@ class _Run:
                 return
         aside = path.with_name(f".{uuid.uuid4().hex}.npy")
         try:
-            source = self._activations.below(rows, tap)
+            source = self._activations.below(rows, tap, self._steps)
             name = self._info.layers[layer].name
             self._host.extract(self._network, source, name, pooling, aside.absolute(), self._steps)
             yield np.load(aside, mmap_mode="r")

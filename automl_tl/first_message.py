@@ -29,6 +29,7 @@ class FirstMessage:
         trial_seconds: Longest that a trial may take; None for no bound.
         device: Of all workers, or ``auto``.
         gpus: What ``CUDA_VISIBLE_DEVICES`` should be for each worker of this machine.
+        one_first: See ``devices.Room``.
     """
 
     directory: Path
@@ -38,6 +39,7 @@ class FirstMessage:
     trial_seconds: float | None
     device: str
     gpus: tuple[str | None, ...]
+    one_first: bool = False
 
     @property
     def threads(self) -> int:
@@ -61,7 +63,7 @@ class FirstMessage:
             device=self.device,
             gpu=gpu,
             threads=self.threads,
-            all_threads=available_cpus(),
+            host_threads=available_cpus() if self.one_first else self.threads,
             cache=self.store.root,
             cache_bytes=self.store.max_bytes,
             search=self.search,

@@ -107,7 +107,7 @@ class BackendHost:
             AutoMLError: What the backend raised on purpose, or what ``progress`` did.
             TrialError: For anything else it raised, and when the child died.
         """
-        child = self._ready()
+        child = self.child()
         self._send(child, method, *arguments)
         return self._answer(child, progress)
 
@@ -147,7 +147,7 @@ class BackendHost:
 
     def classifier(self, backbone: str, weights: Path) -> RemoteModel:
         """See ``Backend.classifier``."""
-        return RemoteModel(self, self.call("classifier", backbone, weights))
+        return RemoteModel(self, "classifier", backbone, weights)
 
     def trainer(self, job: TrainJob) -> RemoteTrainer:
         """See ``Backend.trainer``."""
@@ -166,7 +166,7 @@ class BackendHost:
 
     def load(self, path: Path) -> RemoteModel:
         """See ``Backend.load``."""
-        return RemoteModel(self, self.call("load", path))
+        return RemoteModel(self, "load", path)
 
     def devices(self) -> list[str]:
         """See ``Backend.devices``."""
@@ -179,7 +179,8 @@ class BackendHost:
         chosen: str = self.call("configure", device, threads)
         return chosen
 
-    def _ready(self) -> Child:
+    def child(self) -> Child:
+        """Return the child, which is another one after a crash; its framework is imported."""
         self.start()
         child = self._child
         assert child is not None
@@ -246,26 +247,44 @@ class RemoteTrainer:
 
 
 class RemoteModel:
-    """A model that lives in a backend's process."""
+    """A model that lives in a backend's process, and is loaded again when that was started anew.
 
-    def __init__(self, host: BackendHost, handle: int) -> None:
+    Args:
+        host: The backend.
+        method: What loads it there.
+        arguments: Of that method.
+    """
+
+    def __init__(self, host: BackendHost, method: str, *arguments: Any) -> None:
         self._host = host
-        self._handle = handle
+        self._loading = (method, *arguments)
+        self._temperatures: list[float] = []
+        self._load()
 
     def logits(self, pixels: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.float32]:
         """See ``Model.logits``."""
-        logits: NDArray[np.float32] = self._host.call(
-            "model.logits", self._handle, pixels, batch_size
-        )
+        logits: NDArray[np.float32] = self._call("logits", pixels, batch_size)
         return logits
 
     def calibrate(self, temperature: float) -> None:
         """See ``Model.calibrate``."""
-        self._host.call("model.calibrate", self._handle, temperature)
+        self._call("calibrate", temperature)
+        self._temperatures.append(temperature)
 
     def export(self, format: str, path: Path, metadata: Mapping[str, str]) -> None:
         """See ``Model.export``."""
-        self._host.call("model.export", self._handle, format, path, dict(metadata))
+        self._call("export", format, path, dict(metadata))
+
+    def _load(self) -> None:
+        self._child = self._host.child()
+        self._handle: int = self._host.call(*self._loading)
+        for temperature in self._temperatures:
+            self._host.call("model.calibrate", self._handle, temperature)
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        if self._host.child() is not self._child:
+            self._load()
+        return self._host.call(f"model.{method}", self._handle, *arguments)
 
 
 def _tell(progress: Progress | None, value: Any) -> AutoMLError | None:

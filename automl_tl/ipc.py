@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _LENGTH = struct.Struct("<Q")
 _PR_SET_PDEATHSIG = 1
+_STARTER = "AUTOML_TL_STARTER"
+"""The process whose first thread started a child: it ends with that process, and not before."""
 
 
 class Channel:
@@ -119,7 +121,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, **(environment or {}), _STARTER: _starter()},
                 # A terminal's Ctrl-C reaches its foreground group: us, who stop the child cleanly.
                 process_group=0 if os.name == "posix" else None,
             )
@@ -161,6 +163,11 @@ class Child:
                 self.process.stdin.close()
 
 
+def _starter() -> str:
+    first = threading.get_native_id() == os.getpid()
+    return str(os.getpid()) if first else ""
+
+
 class _Log(io.FileIO):
     """Where what is printed goes; what a full disk does not take is lost."""
 
@@ -193,7 +200,9 @@ def parent_channel() -> Channel:
     Whatever is printed from then on goes to stderr. The process ends at once when its parent does,
     and ignores Ctrl-C and SIGTERM, which reach the whole group and are the parent's to handle.
     """
-    if sys.platform == "linux":  # native code that hangs may keep the thread below from running
+    # Native code that hangs may keep the thread below from running. To the kernel our parent is the
+    # thread that started us, which must not end before its process does.
+    if sys.platform == "linux" and os.environ.pop(_STARTER, "") == str(os.getppid()):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -160,7 +160,13 @@ def network_spec(
     path = Path(weights)
     try:
         facts = path.stat()
-        key = {"path": str(path), "size": facts.st_size, "mtime": facts.st_mtime_ns}
+        key = {
+            "path": str(path),
+            "size": facts.st_size,
+            "mtime": facts.st_mtime_ns,  # which `cp -p` and reproducible images keep
+            "ctime": facts.st_ctime_ns,
+            "inode": facts.st_ino,
+        }
         digest = store.remember("weights", key, lambda: _sha256(path))
     except OSError as error:
         raise WeightsError(

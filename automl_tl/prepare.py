@@ -202,6 +202,26 @@ def open_arrays(
     return arrays
 
 
+def need_pixels(
+    study: StudyDirectory,
+    data: StudyData,
+    store: Store,
+    path: Path,
+    step: Callable[[str, int, int], None],
+) -> None:
+    """Make sure that one of a study's pixel arrays is there, decoding what the cache lost.
+
+    Raises:
+        StudyError: When the images are no longer those of the study.
+    """
+
+    def stage(what: str, done: int, total: int, unit: str = "images") -> None:
+        step(what, done, total)
+
+    if not store.touch(path):
+        open_arrays(study, data, store, stage)
+
+
 def identities(specs: Mapping[tuple[str, int], NetworkSpec]) -> dict[str, str]:
     """Return the identity of each backbone's weights."""
     return {key: spec.weights_id for (key, _), spec in specs.items()}

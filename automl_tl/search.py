@@ -111,7 +111,7 @@ class Search:
             )
             remote = spec.remote
             gpus = (None,) * (workers or 1) if remote else self._gpus(workers, per_device, device)
-            one_first = self._space.frozen and len(self._space.backbones) == 1 and not remote
+            one_first = self._space.one_pass and not remote
             self._room = Room(() if remote else gpus, one_first=one_first)
             first = FirstMessage(
                 self._directory.path,
@@ -121,6 +121,7 @@ class Search:
                 self._bounds.trial_seconds,
                 device,
                 gpus,
+                one_first,
             )
             settings = WorkerSettings(
                 self._directory.path,

@@ -127,6 +127,15 @@ class Space:
             for at, depth in searched
         )
 
+    @property
+    def one_pass(self) -> bool:
+        """Whether one pass of a frozen network computes what the heads of all trials see."""
+        (first, *others) = self.backbones
+        seen = {name: self.values(name, first) for name in ("image_size", "resize", "pooling")}
+        alike = all(len(values) == 1 for values in seen.values())
+        # A flattened map may be too large to be stored; then every head needs the network.
+        return self.frozen and not others and alike and seen["pooling"] != ["flatten"]
+
     def domain(self, name: str, backbone: str) -> Domain:
         """Return where a parameter is searched for a backbone."""
         return self._narrowed.get(backbone, {}).get(name, self._domains[name])

@@ -8,18 +8,15 @@ import numpy as np
 
 from automl_tl import metrics
 from automl_tl.files import DAMAGED_ARRAY
-from automl_tl.plugins import get_plugins
 from automl_tl.training.rows import Rows
 from automl_tl.types import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from automl_tl.host import BackendHost
-    from automl_tl.networks import Networks
     from automl_tl.study import StudyDirectory
     from automl_tl.study_data import StudyData
     from automl_tl.types import Split
@@ -31,8 +28,7 @@ def test_trial(
     directory: StudyDirectory,
     data: StudyData,
     number: int,
-    spec: Mapping[str, Any],
-    networks: Networks,
+    pixels: Path,
     host: BackendHost,
 ) -> None:
     """Evaluate a trial's model on the test split and write the study's result.
@@ -44,15 +40,12 @@ def test_trial(
         directory: The study directory, with the trial's model.
         data: The study's data.
         number: Of the trial.
-        spec: What it trained.
-        networks: With the pixel arrays.
+        pixels: The trial's pixel array.
         host: Of its backend.
 
     Raises:
         AutoMLError: When the model cannot be opened or run.
     """
-    size = spec["image_size"] or get_plugins().backbone(spec["backbone"]).input_size
-    pixels, _ = networks.arrays[size, spec["resize"]]
     logits = _logits(directory.model(number), host, pixels, data.rows("test"))
     write_test(directory, data, number, logits)
 

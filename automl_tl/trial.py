@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from automl_tl.cache.activations import NeedPixels
     from automl_tl.cache.store import Store
     from automl_tl.host import BackendHost
     from automl_tl.networks import Networks
@@ -66,6 +67,7 @@ class TrialRunner:
         networks: The study's networks and pixel arrays.
         store: The cache.
         host: Returns the process of a backend.
+        need_pixels: See ``Activations``.
         threads: CPU threads, for heads that are trained in this process.
 
     Attributes:
@@ -81,6 +83,7 @@ class TrialRunner:
         networks: Networks,
         store: Store,
         host: Callable[[str], BackendHost],
+        need_pixels: NeedPixels,
         threads: int = 1,
     ) -> None:
         self._data = data
@@ -89,6 +92,7 @@ class TrialRunner:
         self._networks = networks
         self._store = store
         self._host = host
+        self._need_pixels = need_pixels
         self._threads = threads
         self._train = data.rows("train")
         self._validation = data.rows("validation")
@@ -253,7 +257,7 @@ class TrialRunner:
         input_id = f"{pixels_id}/{backbone.preprocess}/{plugins.provider(spec.backbone)}"
         return self._activations.setdefault(
             (network, pixels),
-            Activations(self._store, host, network, info, pixels, input_id),
+            Activations(self._store, host, network, info, pixels, input_id, self._need_pixels),
         )
 
     def _features(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -23,7 +24,7 @@ from automl_tl.keeper import Keeper
 from automl_tl.ledger import Ledger
 from automl_tl.observe import Observers
 from automl_tl.owner import OWNER, sign
-from automl_tl.prepare import study_space
+from automl_tl.prepare import need_pixels, study_space
 from automl_tl.prospects import UNBOUNDED
 from automl_tl.study import StudyDirectory
 from automl_tl.trial import TrialRunner
@@ -72,6 +73,7 @@ class Worker:
         self._heart = Heart(self.study)
         self._hosts: dict[str, BackendHost] = {}
         self._store = Store(setup.cache, setup.cache_bytes)
+        need = partial(need_pixels, self._directory, self._data, self._store)
         self._runner = TrialRunner(
             self._data,
             self._config.metric,
@@ -79,6 +81,7 @@ class Worker:
             setup.networks,
             self._store,
             self._host,
+            need,
             setup.threads,
         )
         self._observers = Observers(self._directory, lambda text: self.say("warning", text=text))
@@ -93,6 +96,7 @@ class Worker:
             self._ledger,
             self._runner,
             self._host,
+            need,
             self.say,
         )
         self._owner = sign(setup.search, setup.index)
@@ -138,7 +142,11 @@ class Worker:
         self._observers.epoch(number, report, value)
 
     def check(self, ahead: float) -> None:
-        """Raise when the deadline is nearer than ``ahead`` seconds, or somebody asked to stop."""
+        """Raise when the deadline is nearer than ``ahead`` seconds, or somebody asked to stop.
+
+        What the trials read stays in use until the next ones are granted.
+        """
+        self._store.hold()
         if time.monotonic() + ahead > self._deadline:
             raise FinishTraining("the time is up")
         try:
@@ -161,10 +169,8 @@ class Worker:
     def _host(self, name: str) -> BackendHost:
         if name not in self._hosts:
             setup = self._setup
-            # Frozen layers are passed once, by one worker; heads are not trained in that process.
-            threads = setup.all_threads if self._space.frozen else setup.threads
             log = self._directory.log(setup.index)
-            self._hosts[name] = BackendHost(name, setup.device, threads, log)
+            self._hosts[name] = BackendHost(name, setup.device, setup.host_threads, log)
         return self._hosts[name]
 
     def _trials(self, most: int, bound: int | None) -> None:
@@ -172,6 +178,7 @@ class Worker:
 
         A study that is shared may reach its bound meanwhile.
         """
+        self._store.let_go()
         for path, _ in self._setup.networks.arrays.values():
             self._store.touch(path)
         together: list[Attempt] = []

@@ -22,8 +22,8 @@ class Setup:
         workers: How many there are, as far as that is known.
         device: Its device, or ``auto``.
         gpu: What ``CUDA_VISIBLE_DEVICES`` should be for it; None leaves it as it is.
-        threads: Its CPU threads, while the others train too.
-        all_threads: Its CPU threads while they wait for it.
+        threads: Its CPU threads.
+        host_threads: Those of its framework, which are all where the other workers wait for it.
         cache: Root of the cache.
         cache_bytes: Bound of the cache.
         search: Identity of the search.
@@ -37,7 +37,7 @@ class Setup:
     device: str
     gpu: str | None
     threads: int
-    all_threads: int
+    host_threads: int
     cache: Path
     cache_bytes: int
     search: str

@@ -44,7 +44,7 @@ def elsewhere(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         device="cpu",
         gpu="0",
         threads=7,
-        all_threads=14,
+        host_threads=14,
         cache=store.root,
         cache_bytes=store.max_bytes,
         search="id",
@@ -61,7 +61,7 @@ def test_it_fills_its_own_cache_once_and_takes_its_own_threads(
     found = elsewhere.settle(said.append)
     assert found.cache == tmp_path / "there"
     assert (found.index, found.gpu, found.search) == (3, None, "id")
-    assert (found.threads, found.all_threads) == (2, 2)
+    assert (found.threads, found.host_threads) == (2, 2)
     before = elsewhere.setup.networks
     assert found.networks.specs == before.specs
     for key, (path, identity) in found.networks.arrays.items():

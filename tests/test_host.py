@@ -6,17 +6,21 @@ import json
 import math
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 import pytest
 
+from automl_tl.cache import activations as stored
 from automl_tl.cache.activations import Activations, Reuse
 from automl_tl.cache.store import Store
-from automl_tl.errors import FinishTraining, TrialError, UsageError
+from automl_tl.errors import BackendDied, FinishTraining, TrialError, UsageError
 from automl_tl.host import BackendHost
+from automl_tl.modelfile import ModelFacts
 from automl_tl.networks import describe, network_spec
 from automl_tl.planner import Tap
 from automl_tl.plugins import get_plugins
@@ -68,7 +72,13 @@ class Workshop:
 
     def open(self) -> Activations:
         return Activations(
-            self.store, self.host, self.network, self.info, self.pixels, "test-pixels"
+            self.store,
+            self.host,
+            self.network,
+            self.info,
+            self.pixels,
+            "test-pixels",
+            lambda path, step: None,
         )
 
     def job(self, cut: int, views: int = 0) -> TrainJob:
@@ -96,6 +106,15 @@ class Workshop:
             tune_train=tuple(self.activations.source(train, Tap(cut), view) for view in drawn),
             tune_validation=self.activations.source(validation, Tap(cut)),
         )
+
+
+def kill_framework() -> None:
+    (child,) = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if "automl_tl.hosted" in " ".join(process.cmdline())
+    ]
+    os.kill(child.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +190,27 @@ def test_half_precision_is_tried_stored_and_close(workshop: Workshop) -> None:
     assert not activations.halves(rows, cut, recorder), "near the end of its range"
 
 
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ([(30, 0), (40, 10), (50, 60), (60, 100)], 90 / 20),  # neither starting nor the first batch
+        ([(30, 0), (40, 100)], 100 / 10),  # one batch
+        ([(30, 0), (40, 90), (60, 100)], 100 / 30),  # most of them in the first one
+        ([(40, 100)], 100 / 40),  # a backend that says only when it is done
+        ([], 100 / 60),
+    ],
+)
+def test_what_a_pass_takes_does_not_count_how_it_started(steps, expected, monkeypatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(stored, "time", SimpleNamespace(monotonic=lambda: now))
+    watch = stored._Watch(SimpleNamespace(step=lambda *_: None))
+    for moment, done in steps:
+        now = float(moment)
+        watch.step("prefix", done, 100)
+    now = 60.0
+    assert watch.images_a_second(100) == pytest.approx(expected)
+
+
 def test_reuse_counts_every_epoch_that_was_spared(workshop: Workshop) -> None:
     rows = np.arange(10, 20)
     activations = workshop.open()
@@ -214,14 +254,27 @@ def test_a_replaced_trainer_says_so(workshop: Workshop) -> None:
         old.facts()
 
 
+def test_a_model_is_loaded_again_after_its_framework_died(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.safetensors"
+    width = workshop.info.features
+    weights = [np.ones((width, 2), np.float32), np.zeros(2, np.float32)]
+    facts = ModelFacts("torch/tiny", 32, "squash", ("a", "b"), Head(2), len(workshop.info.layers))
+    workshop.host.assemble(workshop.network, Head(2), weights, path, facts.metadata())
+    images = np.load(workshop.pixels)[:3]
+    model = workshop.host.load(path)
+    plain = model.logits(images)
+    model.calibrate(2.0)
+    kill_framework()
+    with suppress(BackendDied):  # the call that notices
+        model.logits(images)
+    np.testing.assert_allclose(model.logits(images), plain / 2, rtol=1e-5)
+
+
 def test_a_killed_framework_is_an_error_and_comes_back(workshop: Workshop) -> None:
     assert workshop.host.devices()[-1] == "cpu"
-    (child,) = [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if "automl_tl.hosted" in " ".join(process.cmdline())
-    ]
-    os.kill(child.pid, signal.SIGKILL)
+    kill_framework()
     with pytest.raises(TrialError, match=r"The torch process died \(killed by SIGKILL\)"):
         workshop.host.devices()
     assert workshop.host.devices()[-1] == "cpu"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from automl_tl.networks import choose_backbones
+from automl_tl.cache.store import Store
+from automl_tl.networks import choose_backbones, network_spec
 from automl_tl.plugins import get_plugins
 from automl_tl.specs import Backbone
 
@@ -12,6 +14,30 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+
+
+def test_other_weights_of_the_same_size_and_time_are_noticed(tmp_path: Path) -> None:
+    backbone, store = get_plugins().backbone("torch/tiny"), Store(tmp_path / "cache")
+    path = tmp_path / "w.safetensors"
+
+    def write(target: Path, content: bytes) -> None:
+        target.write_bytes(content)
+        os.utime(target, (1, 1))
+
+    def identity() -> str:
+        return network_spec(backbone, str(path), 32, 0, store).weights_id
+
+    write(path, b"a" * 100)
+    found = [identity(), identity()]
+    before = path.stat().st_ctime_ns
+    while path.stat().st_ctime_ns == before:  # as coarse as the kernel's clock
+        write(path, b"b" * 100)
+    found.append(identity())
+    write(tmp_path / "other", b"c" * 100)
+    (tmp_path / "other").replace(path)
+    found.append(identity())
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
 
 
 def choose(*patterns: str) -> tuple[list[str], list[str]]:

@@ -288,3 +288,21 @@ def test_a_space_knows_that_networks_stay_frozen() -> None:
         ({}, {**narrowed, "b/y": {"fine_tune_at": "none"}}, True),
     ):
         assert Space(BACKBONES, settings, plugins).frozen == frozen, (settings, plugins)
+
+
+@pytest.mark.parametrize(
+    ("settings", "one"),
+    [
+        ({}, True),
+        ({"depth": 0.5}, False),
+        ({"image_size": [32, 64]}, False),
+        ({"pooling": ["avg", "max"]}, False),
+        ({"pooling": "max", "image_size": 64}, True),
+        ({"pooling": "flatten"}, False),
+    ],
+)
+def test_one_pass_is_enough_where_all_heads_see_the_same(
+    settings: dict[str, Any], one: bool
+) -> None:
+    assert Space(("torch/a",), {"depth": 0, **settings}).one_pass is one
+    assert not Space(("torch/a", "torch/b"), {"depth": 0, **settings}).one_pass

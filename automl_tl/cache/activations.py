@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +16,17 @@ from automl_tl.training.scale import feature_scale
 from automl_tl.types import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from automl_tl.cache.store import Store
     from automl_tl.protocols import Backend, Progress
     from automl_tl.types import EpochReport, NetworkInfo, NetworkSpec, View
+
+    Step = Callable[[str, int, int], None]
+    NeedPixels = Callable[[Path, Step], object]
 
 KIND = "activations"
 _TRIED = 16
@@ -81,6 +83,7 @@ class Activations:
         info: Its layers and cuts.
         pixels: The pixel array at the network's image size.
         input_id: Identity of what the network sees of it: the pixels and their preprocessing.
+        need_pixels: Makes sure that the pixel array is there; told how to say how far that is.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Activations:
         info: NetworkInfo,
         pixels: Path,
         input_id: str,
+        need_pixels: NeedPixels,
     ) -> None:
         self._store = store
         self._backend = backend
@@ -98,6 +102,7 @@ class Activations:
         self._info = info
         self._pixels = pixels
         self._input_id = input_id
+        self._need_pixels = need_pixels
         self._promises: dict[Path, _Promise] = {}
         self._ready: dict[Path, float] = {}
 
@@ -120,7 +125,7 @@ class Activations:
         """Keep a promise: compute the array unless it is stored, from the deepest stored cut below.
 
         Args:
-            source: Promised by ``source``; pixels need nothing.
+            source: Promised by ``source``, or pixels, which are decoded anew when they have gone.
             progress: Of the trial that needs it.
             reuse: Of that trial.
 
@@ -130,6 +135,7 @@ class Activations:
         """
         promise = self._promises.get(source.path)
         if promise is None:
+            self._need_pixels(source.path, progress.step)
             return
         shape = self._shape(promise)
         if source.path in self._ready and self._store.touch(source.path):
@@ -140,11 +146,12 @@ class Activations:
 
         def fill(path: Path) -> dict[str, float]:
             nonlocal spent
-            below = self.below(promise.rows, tap, promise.view)
+            below = self.below(promise.rows, tap, progress, promise.view)
             spent = (flops[tap.cut] - flops[below.cut]) * shape[0]
             watch = _Watch(progress)
             self._backend.run(self._network, below, tap.cut, tap.pooling, path, watch)
-            return {"flops_a_second": watch.images_a_second(shape[0]) * spent / shape[0]}
+            seconds = shape[0] / watch.images_a_second(shape[0])
+            return {"flops_a_second": spent / seconds, "seconds": seconds}
 
         def waiting() -> None:
             progress.step("waiting for another process", 0, 1)
@@ -187,14 +194,15 @@ class Activations:
         Tried on the first images, once; the error is that of the whole in the Euclidean norm.
         """
         tap = Tap(cut)
+        key = self._key(rows[:_TRIED], tap, None)
 
         def measure() -> dict[str, float]:
             few = rows[:_TRIED]
             shape = next(c.shape for c in self._info.cuts if c.index == cut)
-            with tempfile.TemporaryDirectory(dir=self._store.root) as folder:
-                path = Path(folder) / "data.npy"
+            with self._store.scratch("halves", key) as folder:
+                path = folder / "data.npy"
                 np.save(path, np.zeros((len(few), *shape), np.float32))
-                below = self.below(few, tap)
+                below = self.below(few, tap, progress)
                 self._backend.run(self._network, below, cut, None, path, progress)
                 values = np.load(path)
             with np.errstate(over="ignore"):
@@ -203,7 +211,7 @@ class Activations:
             largest = float(np.abs(values).max())
             return {"largest": largest, "error": float(off / size) if size else 0.0}
 
-        found = self._store.remember("halves", self._key(rows[:_TRIED], tap, None), measure)
+        found = self._store.remember("halves", key, measure)
         return bool(found["largest"] < _LARGEST_HALF / 2 and found["error"] < _HALF_ERROR)
 
     def scale(self, source: Source) -> float:
@@ -211,7 +219,9 @@ class Activations:
         key = self._promises[source.path].key
         return float(self._store.remember("scales", key, lambda: feature_scale(source)))
 
-    def below(self, rows: NDArray[np.int64], tap: Tap, view: View | None = None) -> Source:
+    def below(
+        self, rows: NDArray[np.int64], tap: Tap, progress: Progress, view: View | None = None
+    ) -> Source:
         """Return the deepest stored array that the values at a tap can be computed from."""
         for cut in reversed(self._info.cuts):
             deeper = cut.index >= tap.cut and not tap.pooling
@@ -219,6 +229,7 @@ class Activations:
                 continue
             if entry := self._store.find(KIND, self._key(rows, Tap(cut.index), view)):
                 return Source(entry.path, cut.index)
+        self._need_pixels(self._pixels, progress.step)
         return Source(self._pixels, 0, None, rows, view)
 
     def read(self, source: Source, reuse: Reuse) -> None:
@@ -274,9 +285,8 @@ class _Watch:
         self._progress.step(what, done, total)
 
     def images_a_second(self, images: int) -> float:
-        """Return the speed between the first and the last batch, or of the whole."""
-        now = time.monotonic()
-        if len(self._marks) > 1 and self._marks[-1][1] > self._marks[0][1]:
-            (started, first), (ended, last) = self._marks[0], self._marks[-1]
-            return (last - first) / max(1e-6, ended - started)
-        return images / max(1e-6, now - self._begun)
+        """Return the speed after the first batch, or with it when it is most of the images."""
+        starts = [(self._begun, 0), *self._marks[:2]]
+        begun, first = [mark for mark in starts if 2 * mark[1] <= images][-1]
+        ended = self._marks[-1][0] if self._marks else time.monotonic()
+        return (images - first) / max(1e-6, ended - begun)

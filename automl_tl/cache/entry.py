@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from automl_tl.errors import CacheError
-from automl_tl.files import write_json
+from automl_tl.files import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,13 +64,13 @@ class Partial:
         shape, dtype = list(array.shape), str(array.dtype)
         del array  # Windows renames no folder with an open map in it
         facts = {
+            "seconds": seconds,
             **meta,
             "kind": self.kind,
             "key": dict(self.key),
             "shape": shape,
             "dtype": dtype,
             "bytes": self.path.stat().st_size,
-            "seconds": seconds,
             "checksum": checksum(self.path),
         }
         place = self.store.place(self.kind, self.key)
@@ -100,3 +100,15 @@ def checksum(path: Path) -> int:
         while block := file.read(1 << 22):
             value = zlib.crc32(block, value)
     return value
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """Read what is kept of an entry; raises ``OSError``, or ``ValueError`` when it is damaged."""
+    meta = read_json(path)
+    if not isinstance(meta, dict):
+        raise ValueError
+    for name in ("bytes", "seconds", "checksum"):
+        value = meta.get(name, 0)
+        if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise ValueError
+    return meta

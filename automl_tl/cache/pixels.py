@@ -125,10 +125,14 @@ def prepare(
     keys = {size: key(dataset_hash, size, resize) for size in sizes}
     entries = {size: store.find(KIND, facts) for size, facts in keys.items()}
     decoded = 0
+
+    def waiting() -> None:
+        notify("waiting for another process", 0, 1)
+
     with ExitStack() as locks:
         missing = [size for size, entry in entries.items() if entry is None]
         for size in sorted(missing, key=lambda size: json.dumps(keys[size], sort_keys=True)):
-            locks.enter_context(store.lock(KIND, keys[size]))
+            locks.enter_context(store.lock(KIND, keys[size], waiting))
             entries[size] = store.find(KIND, keys[size])
         missing = [size for size in missing if entries[size] is None]
         if missing:

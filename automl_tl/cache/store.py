@@ -4,7 +4,8 @@
 ROOT/KIND/ab/abcd.../data.npy    the array, memory-mapped by its readers
                      meta.json   key, checksum, what it cost to compute; its mtime is the last use
 ROOT/KIND/abcd....json           small facts
-ROOT/partial/abcd.../            being filled; renamed into place when complete
+ROOT/partial/abcd.../            being filled; renamed into place when complete, deleted by anyone
+                                 who finds its lock free
 ROOT/locks/abcd....lock          held while filling; the kernel frees it when its owner dies
 ROOT/downloads/                  weights files, which nothing can compute again
 ```
@@ -23,17 +24,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from automl_tl.cache.entry import Entry, Partial, checksum
-from automl_tl.cache.eviction import victims
+from automl_tl.cache import partials
+from automl_tl.cache.entry import Entry, Partial, checksum, read_meta
+from automl_tl.cache.eviction import USE_SECONDS, victims
 from automl_tl.errors import CacheError
 from automl_tl.files import read_json, write_json
 from automl_tl.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 DOWNLOADS = "downloads"
 MAX_BYTES = 50 * 1024**3
+HOLD_SECONDS = USE_SECONDS / 10
 _LAYOUT = 1
 
 
@@ -61,10 +64,12 @@ class Store:
         if max_bytes is None and (setting := os.environ.get("AUTOML_TL_CACHE_SIZE")):
             max_bytes = parse_bytes(setting)
         if max_bytes is None:
-            own = sum(int(entry.meta["bytes"]) for entry in self.entries())
+            own = self._used(self.entries())
             max_bytes = min(MAX_BYTES, (shutil.disk_usage(self.root).free + own) // 2)
         self.max_bytes = max_bytes
         self._trusted: set[Path] = set()
+        self._held: set[Path] = set()
+        self._said = float("-inf")
 
     def place(self, kind: str, key: Mapping[str, Any]) -> Path:
         """Return the folder of an entry, whether it exists or not."""
@@ -81,7 +86,23 @@ class Store:
             os.utime(path.parent / "meta.json")
         except OSError:
             return False
+        self._held.add(path)
         return True
+
+    def hold(self) -> None:
+        """Say again, once a minute, that all is in use that was found or touched since ``let_go``.
+
+        For whoever reads arrays for longer than use protects them.
+        """
+        now = time.monotonic()
+        if now - self._said >= HOLD_SECONDS:
+            self._said = now
+            for path in tuple(self._held):
+                self.touch(path)
+
+    def let_go(self) -> None:
+        """Hold no longer what was found or touched so far."""
+        self._held.clear()
 
     def find(self, kind: str, key: Mapping[str, Any]) -> Entry | None:
         """Return a complete entry, or None.
@@ -92,7 +113,7 @@ class Store:
         place = self.place(kind, key)
         path = place / "data.npy"
         try:
-            meta = _read_meta(place / "meta.json")
+            meta = read_meta(place / "meta.json")
             if place not in self._trusted:
                 if checksum(path) != meta["checksum"]:
                     raise ValueError
@@ -103,6 +124,7 @@ class Store:
         except (OSError, ValueError, KeyError):
             shutil.rmtree(place, ignore_errors=True)
             return None
+        self._held.add(path)
         return Entry(path, meta)
 
     def has(self, kind: str, key: Mapping[str, Any]) -> bool:
@@ -112,7 +134,7 @@ class Store:
     def price(self, size: int) -> float:
         """Return the seconds that evicting others for ``size`` more bytes would cost, as known."""
         entries = self.entries()
-        excess = sum(int(entry.meta["bytes"]) for entry in entries) + size - self.max_bytes
+        excess = self._used(entries) + size - self.max_bytes
         return sum(float(entry.meta["seconds"]) for entry in victims(entries, excess))
 
     @contextmanager
@@ -126,9 +148,9 @@ class Store:
             key: Its key.
             waiting: Called four times a second while another process holds it; may raise.
         """
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
 
-        lock = FileLock(self.root / "locks" / f"{_digest(kind, key)}.lock")
+        lock = partials.lock_of(self.root, _digest(kind, key))
         while True:
             try:
                 lock.acquire(timeout=0.25)
@@ -156,27 +178,19 @@ class Store:
                 f"{format_bytes(self.max_bytes)}: raise AUTOML_TL_CACHE_SIZE, or free some space, "
                 "half of which is the bound otherwise."
             )
+        folder = self._partial(kind, key)
+        shutil.rmtree(folder, ignore_errors=True)
         self.shrink(reserve=size)
-        used = sum(int(entry.meta["bytes"]) for entry in self.entries())
+        used = self._used(self.entries())
         if used + size > self.max_bytes:
             raise CacheError(
                 f"The cache holds {format_bytes(used)} that is in use and has no room for "
                 f"{format_bytes(size)} more within its bound of {format_bytes(self.max_bytes)}: "
                 "raise AUTOML_TL_CACHE_SIZE."
             )
-        folder = self.root / "partial" / _digest(kind, key)
-        shutil.rmtree(folder, ignore_errors=True)
-        path = folder / "data.npy"
         try:
-            folder.mkdir(parents=True)
-            array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-            del array
-            # Without blocks of its own, a full disk would end the process with SIGBUS.
-            if hasattr(os, "posix_fallocate"):
-                with path.open("r+b") as file:
-                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            path = partials.allocate(folder, shape, dtype)
         except OSError as error:
-            shutil.rmtree(folder, ignore_errors=True)
             raise CacheError(
                 f"No room for {format_bytes(size)} under {self.root} ({error.strerror}): free some "
                 "space, run `automl-tl cache clear`, or set AUTOML_TL_CACHE to another disk."
@@ -199,7 +213,8 @@ class Store:
             key: Its key.
             shape: Of the array.
             dtype: Of the array.
-            fill: Fills the existing ``.npy`` file; returns what else to keep in ``Entry.meta``.
+            fill: Fills the existing ``.npy`` file; returns what else to keep in ``Entry.meta``, and
+                ``seconds`` when it knows better than the clock around it what filling again takes.
             waiting: As for ``lock``.
 
         Raises:
@@ -218,6 +233,17 @@ class Store:
             except BaseException:
                 partial.abort()
                 raise
+
+    @contextmanager
+    def scratch(self, kind: str, key: Mapping[str, Any]) -> Iterator[Path]:
+        """Give a folder for a while. Needs the lock of that name, as within ``remember``."""
+        folder = self._partial(kind, key)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def remember(
         self,
@@ -253,13 +279,16 @@ class Store:
         found = []
         for path in self.root.glob("*/??/*/meta.json"):
             with suppress(OSError, ValueError):
-                meta = _read_meta(path)
+                meta = read_meta(path)
                 if {"kind", "bytes", "seconds"} <= set(meta):
                     found.append(Entry(path.parent / "data.npy", meta))
         return found
 
     def usage(self) -> list[dict[str, Any]]:
-        """Return entries, bytes and the seconds that computing them took, a kind."""
+        """Return entries, bytes and the seconds that computing them took, a kind.
+
+        What is being filled, or was when its process was killed, is of the kind ``partial``.
+        """
         kinds: dict[str, dict[str, Any]] = {}
         for entry in self.entries():
             kind = str(entry.meta["kind"])
@@ -267,16 +296,22 @@ class Store:
             row["entries"] += 1
             row["bytes"] += entry.meta["bytes"]
             row["seconds"] += entry.meta["seconds"]
+        number, size = partials.count(self.root)
+        if number:
+            kinds["partial"] = {"kind": "partial", "entries": number, "bytes": size, "seconds": 0.0}
         return [kinds[kind] for kind in sorted(kinds)]
 
     def shrink(self, reserve: int = 0) -> list[Entry]:
         """Evict what saves the fewest seconds per byte until the bound holds; see ``eviction``.
 
+        What a killed process left half filled goes in any case.
+
         Args:
             reserve: Bytes that are about to be added.
         """
+        partials.sweep(self.root)
         entries = self.entries()
-        excess = sum(int(entry.meta["bytes"]) for entry in entries) + reserve - self.max_bytes
+        excess = self._used(entries) + reserve - self.max_bytes
         evicted = victims(entries, excess)
         for entry in evicted:
             shutil.rmtree(entry.path.parent, ignore_errors=True)
@@ -284,24 +319,20 @@ class Store:
         return evicted
 
     def clear(self) -> int:
-        """Delete everything but locks and downloads; returns the bytes freed."""
-        freed = sum(int(entry.meta["bytes"]) for entry in self.entries())
+        """Delete all but locks, downloads and what is being filled; returns the bytes freed."""
+        before = self._used(self.entries())
+        partials.sweep(self.root)
         for folder in self.root.iterdir():
-            if folder.name not in ("locks", DOWNLOADS):
+            if folder.name not in ("locks", "partial", DOWNLOADS):
                 shutil.rmtree(folder, ignore_errors=True)
-        return freed
+        return before - self._used(self.entries())
 
+    def _used(self, entries: Sequence[Entry]) -> int:
+        """Return the bytes of entries and of what is being filled."""
+        return sum(int(entry.meta["bytes"]) for entry in entries) + partials.count(self.root)[1]
 
-def _read_meta(path: Path) -> dict[str, Any]:
-    """Read what is kept of an entry; raises ``OSError``, or ``ValueError`` when it is damaged."""
-    meta = read_json(path)
-    if not isinstance(meta, dict):
-        raise ValueError
-    for name in ("bytes", "seconds", "checksum"):
-        value = meta.get(name, 0)
-        if not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise ValueError
-    return meta
+    def _partial(self, kind: str, key: Mapping[str, Any]) -> Path:
+        return self.root / "partial" / _digest(kind, key)
 
 
 def default_root() -> Path:

@@ -167,7 +167,7 @@ def from_flags(
 
 
 def from_file(path: Path) -> SearchOptions:
-    """Read the options from a TOML file; its keys are the names of the flags.
+    """Read the options from a TOML file; its keys are the names of the flags, with ``-`` or ``_``.
 
     Plugin files are relative to its folder; they are not loaded yet.
 
@@ -183,11 +183,14 @@ def from_file(path: Path) -> SearchOptions:
     except ValueError as error:
         raise UsageError(f"--config {path}: expected TOML, but {error}.") from None
     options: dict[str, Any] = {}
-    for key, value in content.items():
+    for name, value in content.items():
+        key = name.replace("-", "_")
         reader = _READERS.get(key)
         if reader is None:
             hint = _suggestion(key, tuple(_READERS), "known are")
-            raise UsageError(f"--config {path}: unknown key {key!r}: {hint}")
+            raise UsageError(f"--config {path}: unknown key {name!r}: {hint}")
+        if key in options:
+            raise UsageError(f"--config {path}: expected {key} once, got it with - and with _ too.")
         try:
             options[key] = reader(value)
         except TypeError as error:

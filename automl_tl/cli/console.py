@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FILE_WIDTH = 120
 """Columns of what goes to a file or a pipe; a terminal has its own width."""
+NARROWEST = 40
+"""Columns that tables and sentences are made for at least; a narrower terminal breaks the lines."""
 
 
 def stdout() -> Console:
@@ -40,6 +42,7 @@ def _console(stderr: bool) -> Console:
     console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = FILE_WIDTH
+    console.width = max(console.width, NARROWEST)
     return console
 
 

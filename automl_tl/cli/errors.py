@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from automl_tl.errors import AutoMLError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 OK = 0
 BUG = 1
 WRONG_INPUT = 2
@@ -27,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
         0, or 2 when something that the user gave was wrong (one sentence on standard error), 1 for
         a bug in automl-tl or a closed pipe, and 130 after Ctrl-C.
     """
-    _tolerate_odd_names()
+    _mend_streams()
     debug = "--debug" in arguments or os.environ.get("AUTOML_TL_DEBUG", "") not in ("", "0")
     code = _run([a for a in arguments if a != "--debug"], debug)
     return _flushed(code)
@@ -62,6 +64,8 @@ def _sentence(error: Exception) -> tuple[str, int]:
         )
     if isinstance(error, OSError) and error.filename is not None:
         return f"Error: {error.filename}: {error.strerror or error}.", WRONG_INPUT
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        return f"Error: the output cannot be written ({error.strerror}).", WRONG_INPUT
     what = " ".join(f"{type(error).__name__}: {error}".split())
     return f"This is a bug in automl-tl: {what}; run with --debug and report it.", BUG
 
@@ -84,8 +88,19 @@ def _print_traceback() -> None:
     traceback.print_exc()
 
 
-def _tolerate_odd_names() -> None:
-    """File names that are no valid Unicode must not break a print."""
+def _mend_streams() -> None:
+    """Have three streams, whatever the shell closed, and print file names that are no Unicode.
+
+    The number of a closed stream would go to the next file that is opened, and what is printed into
+    that file.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            if nothing != number:
+                os.dup2(nothing, number)
+                os.close(nothing)
+            setattr(sys, name, open(number, mode, closefd=False))
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -96,7 +111,7 @@ def _flushed(code: int) -> int:
     """Flush standard output now: a reader that left (``| head``) is no news at exit."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BUG
+        return BUG if isinstance(error, BrokenPipeError) else _say(*_sentence(error))
     return code

@@ -1,8 +1,9 @@
 """Unpacks zip and tar archives of images, trusting nothing that they say.
 
 Each archive is unpacked once, into a folder named after the hash of its content, written aside and
-renamed. Absolute paths, ``..``, links and device files are refused, not skipped: an archive that
-has them is no ordinary archive of images.
+renamed; what a killed process left aside goes when the next archive is unpacked. Absolute paths,
+``..``, links and device files are refused, not skipped: an archive that has them is no ordinary
+archive of images.
 """
 
 from __future__ import annotations
@@ -13,16 +14,21 @@ import re
 import shutil
 import stat
 import tarfile
-import tempfile
+import uuid
 import zipfile
 import zlib
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from automl_tl.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from filelock import BaseFileLock
 
 MAX_MEMBERS = 2_000_000
 MAX_BYTES = 50 * 10**9
@@ -30,6 +36,7 @@ MAX_RATIO = 200
 """More bytes than this for one byte of archive are taken for a bomb, from ``_FREE_BYTES`` on."""
 
 _FREE_BYTES = 10**8
+_PARTIAL = ".partial-"
 _BLOCK = 1 << 20
 _SUFFIXES = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|(tar\.)?(gz|bz2|xz))$", re.IGNORECASE)
 _ENCRYPTED = 0x1
@@ -69,19 +76,44 @@ def extract(archive: Path, destination_root: Path, max_bytes: int = MAX_BYTES) -
         place = destination_root / f"{stem(archive)}-{digest[:16]}"
         if not place.is_dir():
             destination_root.mkdir(parents=True, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(prefix=".partial-", dir=destination_root))
-            try:
+            _sweep(destination_root)
+            with _aside(destination_root) as aside:
                 _unpack(archive, aside, max_bytes)
-                aside.chmod(0o755)
                 _put_in_place(aside, place)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise DataError(
             f"The archive {archive} cannot be unpacked below {destination_root} "
             f"({error.strerror or error}): make room, or unpack it yourself and name the folder."
         ) from None
     return place
+
+
+@contextmanager
+def _aside(root: Path) -> Iterator[Path]:
+    """Give a folder whose lock is held as long as somebody fills it."""
+    folder = root / f"{_PARTIAL}{uuid.uuid4().hex}"
+    lock = _lock_of(folder)
+    with lock:
+        try:
+            folder.mkdir()
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _sweep(root: Path) -> None:
+    """Delete what processes that were killed left half unpacked."""
+    for folder in root.glob(f"{_PARTIAL}*"):
+        if folder.is_dir():
+            lock = _lock_of(folder)
+            with suppress(Timeout), lock.acquire(timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
+                Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _lock_of(folder: Path) -> BaseFileLock:
+    return FileLock(f"{folder}.lock")
 
 
 def _put_in_place(aside: Path, place: Path) -> None:

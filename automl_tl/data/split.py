@@ -80,6 +80,12 @@ def assign(
         DataError: A class has fewer than three distinct images, or none to train on.
     """
     notes: list[str] = []
+    unsaid = given.count(None)
+    if 0 < unsaid < len(given):
+        count = "counts" if unsaid == 1 else "count"
+        notes.append(
+            f"{plural(unsaid, 'image')} {are(unsaid)} in no split of the data and {count} as train."
+        )
     groups = _group(labels, hashes, given, names, notes)
     titles = (
         list(classes) if classes else [str(label) for label in range(max(labels, default=0) + 1)]

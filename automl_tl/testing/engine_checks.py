@@ -76,7 +76,7 @@ def crew(name: str) -> Iterator[Crew]:
                 device="cpu",
                 gpu=None,
                 threads=1,
-                all_threads=1,
+                host_threads=1,
                 cache=Path(folder) / "cache",
                 cache_bytes=MAX_BYTES,
                 search="check",

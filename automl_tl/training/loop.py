@@ -156,6 +156,7 @@ def _epoch(
             f"the backend trained on {last} of {images} images; report it to its author."
         )
     parts = []
+    progress.need(stage.validation)  # an epoch may take longer than a cache keeps what nobody uses
     for part in steps.validate(stage.validation):
         parts.append(part)
         progress.step(stage.name, images + sum(map(len, parts)), everything)

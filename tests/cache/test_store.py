@@ -74,18 +74,22 @@ def test_a_failed_fill_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "partial").iterdir()) == []
 
 
-def test_a_killed_fill_is_started_again_and_its_lock_is_free(tmp_path: Path) -> None:
+def killed_while_filling(root: Path, key: dict[str, object]) -> int:
+    """Return the exit code of a process that is killed."""
     script = """
-import os, signal, sys
+import json, os, signal, sys
 from pathlib import Path
 from automl_tl.cache.store import Store
-store = Store(Path(sys.argv[1]))
-with store.lock("things", {"k": 1}):
-    store.begin("things", {"k": 1}, (4,), "float32")
+store, key = Store(Path(sys.argv[1])), json.loads(sys.argv[2])
+with store.lock("things", key):
+    store.begin("things", key, (4,), "float32")
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    code = subprocess.run([sys.executable, "-c", script, str(tmp_path)]).returncode
-    assert code < 0
+    return subprocess.run([sys.executable, "-c", script, str(root), json.dumps(key)]).returncode
+
+
+def test_a_killed_fill_is_started_again_and_its_lock_is_free(tmp_path: Path) -> None:
+    assert killed_while_filling(tmp_path, {"k": 1}) < 0
     assert len(list((tmp_path / "partial").iterdir())) == 1
     started = time.monotonic()
     entry, computed = Store(tmp_path).get("things", {"k": 1}, (4,), "float32", lambda path: None)
@@ -140,6 +144,24 @@ def test_what_any_process_used_lately_is_not_evicted(tmp_path: Path) -> None:
     store = Store(tmp_path, max_bytes=used.meta["bytes"])
     assert [entry.meta["key"]["n"] for entry in store.shrink()] == [1]
     assert not store.touch(tmp_path / "nowhere" / "data.npy")
+
+
+def test_what_a_process_reads_for_hours_is_in_use_until_it_lets_go(tmp_path: Path) -> None:
+    size = fill(Store(tmp_path), KEY, 7).meta["bytes"]
+    other = fill(Store(tmp_path), {"n": 1}, 1)
+    full = Store(tmp_path, max_bytes=size // 2)
+    reader = Store(tmp_path)
+    assert reader.find("things", KEY)
+    assert reader.touch(other.path)
+    age(reader, 3600)
+    reader.hold()
+    assert full.shrink() == []
+    finished = Store(tmp_path)
+    assert finished.find("things", KEY)
+    age(finished, 3600)
+    finished.let_go()
+    finished.hold()
+    assert len(full.shrink()) == 2
 
 
 def test_the_bound_holds_even_when_everything_is_in_use(tmp_path: Path) -> None:
@@ -221,6 +243,23 @@ def test_usage_and_clear(tmp_path: Path) -> None:
     ]
     assert store.clear() == entry.meta["bytes"]
     assert store.usage() == []
+
+
+def test_what_killed_fills_left_goes_and_what_is_being_filled_counts(tmp_path: Path) -> None:
+    for number in range(2):  # the second fill finds what the first one left
+        assert killed_while_filling(tmp_path, {"dead": number}) < 0
+    store = Store(tmp_path, max_bytes=900)
+    (row,) = store.usage()
+    assert (row["kind"], row["entries"], row["bytes"]) == ("partial", 1, 144)
+    with store.lock("things", KEY):
+        alive = store.begin("things", KEY, (100, 4), "uint8")
+        (row,) = store.usage()
+        assert (row["entries"], row["bytes"]) == (1, 528)
+        store.shrink()
+        assert store.clear() == 0
+        with pytest.raises(CacheError, match="The cache holds 528 B that is in use"):
+            store.begin("things", {"n": 1}, (100, 4), "uint8")
+        assert alive.commit({}, 1.0).array().shape == (100, 4)
 
 
 def test_a_damaged_meta_file_is_no_event(tmp_path: Path) -> None:

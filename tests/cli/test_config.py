@@ -80,3 +80,10 @@ def test_a_byte_order_mark_is_no_event(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_bytes(b"\xef\xbb\xbftrials = 3\n")
     assert from_file(path).trials == 3
+
+
+def test_names_may_be_written_as_the_flags_are(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text('trial-timeout = "5m"\nworkers_per_device = 2\n')
+    options = from_file(path)
+    assert (options.trial_timeout, options.workers_per_device) == (300, 2)

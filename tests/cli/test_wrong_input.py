@@ -101,6 +101,8 @@ CONFIGS = [
     ("trials = 'ten'", "expected trials to be a whole number, got 'ten'"),
     ("trials = true", "expected trials to be a whole number, got True"),
     ("trails = 10", "unknown key 'trails': did you mean trials"),
+    ("trial-time = 10", "unknown key 'trial-time': did you mean trial_timeout"),
+    ("trial-timeout = 9\ntrial_timeout = 9", "expected trial_timeout once"),
     ("zzz = 10", "known are data, study, trials"),
     ("trials = ", "expected TOML, but"),
     ("time = [1]", "expected time to be a duration such as"),

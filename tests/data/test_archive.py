@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import stat
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -52,6 +54,35 @@ def failure(path: Path, tmp_path: Path, **options: int) -> str:
         archive.extract(path, root, **options)
     assert not list(root.iterdir()), "something was left behind"
     return str(error.value)
+
+
+def test_what_a_killed_process_unpacked_goes_with_the_next_archive(
+    classes_folder: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "out"
+    script = """
+import os, signal, sys
+from pathlib import Path
+from automl_tl.data import archive
+archive._put_in_place = lambda aside, place: os.kill(os.getpid(), signal.SIGKILL)
+archive.extract(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+    first = pack(classes_folder, tmp_path / "first.zip")
+    code = subprocess.run([sys.executable, "-c", script, str(first), str(root)]).returncode
+    assert code < 0
+    assert len([path for path in root.iterdir() if path.is_dir()]) == 1
+    place = archive.extract(pack(classes_folder, tmp_path / "second.tar"), root)
+    assert list(root.iterdir()) == [place]
+
+
+def test_what_another_process_unpacks_stays(classes_folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    root.mkdir()
+    with archive._aside(root) as aside:
+        (aside / "half").write_text("done")
+        archive.extract(pack(classes_folder, tmp_path / "pets.zip"), root)
+        assert (aside / "half").read_text() == "done"
+    assert not aside.exists()
 
 
 @pytest.mark.parametrize("prefix", ["", "pets/", "./"])

@@ -114,6 +114,17 @@ def test_validation_is_cut_from_train() -> None:
     assert "validation" in result.notes[0]
 
 
+def test_images_in_no_split_count_as_train_and_a_note_says_so() -> None:
+    labels, hashes, given = numbers(60, 60)
+    given[:] = (["train"] * 20 + [None] * 20 + ["test"] * 20) * 2
+    result = assign(labels, hashes, given, seed=0)
+    assert "40 images are in no split of the data and count as train." in result.notes
+    rest = {result.splits[row] for row in range(120) if given[row] is None}
+    assert rest == {"train", "validation"}
+    given[:] = [None] * 120
+    assert assign(labels, hashes, given, seed=0).notes == ()
+
+
 def test_train_alone_is_cut_in_three_and_a_test_comes_from_validation() -> None:
     labels, hashes, given = numbers(100, 100)
     given[:] = ["train"] * 200

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,11 @@ def eat_memory() -> None:
         eaten.append(np.ones(1 << 24, np.uint8))
 
 
+def lose_pixels() -> None:
+    """Delete what is decoded, as `cache clear` or another process that needs the room does."""
+    shutil.rmtree(Path(os.environ["AUTOML_TL_CACHE"]) / "pixels")
+
+
 def load_backend() -> Any:
     from fresh_numbers.backend import NumpyBackend
     from fresh_numbers.train import NumpyTrainer
@@ -48,6 +54,8 @@ def load_backend() -> Any:
             yield from super().train(epoch)
             if happens("slow epoch"):
                 time.sleep(1)
+            if happens("pixels lost in an epoch"):
+                lose_pixels()
             if happens("segfault"):
                 ctypes.string_at(0)
             if happens("hang"):
@@ -62,6 +70,10 @@ def load_backend() -> Any:
                 path.with_name(".half").write_bytes(b"half")
                 time.sleep(3600)
             super().save(path, metadata)
+            if happens("pixels lost after a trial"):
+                lose_pixels()
+            if happens("images lost after a trial"):
+                shutil.rmtree(Path(os.environ["FAULTS"]) / "photos")
 
     class Backend(NumpyBackend):
         def run(self, *arguments: Any) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 from safetensors import safe_open
 
 from automl_tl import Study, kept, storage
 from automl_tl.cache.store import Store
 from automl_tl.engines.local import LocalEngine
+from automl_tl.errors import StudyError
 from automl_tl.host import BackendHost
 from automl_tl.identify import identify
 from automl_tl.machine import available_cpus
@@ -21,8 +23,6 @@ from tests.commandline import CommandLine
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    import pytest
 
 STARTED = """
 import os, sys
@@ -126,3 +126,23 @@ def test_one_worker_finishes_and_the_others_let_their_frameworks_go(
     found = study.search(trials=4, workers=2, device="cpu")
     assert found["best"]["test"] is not None
     assert sent["finish"] == {0} and sent["rest"] == {1}
+
+
+def test_a_framework_has_all_cpus_only_where_the_other_workers_wait(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two backbones have two passes, which two workers may do at once."""
+    monkeypatch.setenv("AUTOML_TL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("automl_tl.first_message.available_cpus", lambda: 6)
+    granted: list[int] = []
+
+    def start(self: LocalEngine, index: int) -> None:
+        granted.append(self._settings.setup(index).host_threads)
+        raise StudyError("seen enough")
+
+    monkeypatch.setattr(LocalEngine, "start", start)
+    for name, backbones in {"one": ["torch/tiny"], "two": ["torch/tiny", "keras/tiny"]}.items():
+        study = Study.create(tmp_path / name, photos, backbones=backbones, settings={"depth": 0})
+        with pytest.raises(StudyError, match="seen enough"):
+            study.search(trials=4, workers=2, device="cpu")
+    assert granted == [6, 3]

@@ -91,6 +91,7 @@ def fill(
     drawn = draw(source.view, len(stored)) if source.view else None
     forward = _compiled(network, part, pooling, drawn is not None)
     done = 0
+    progress.step(f"prefix {network.backbone.key}", done, len(stored))
     with exact_float32(device):
         while done < len(stored):
             batch = slice(done, min(done + size, len(stored)))

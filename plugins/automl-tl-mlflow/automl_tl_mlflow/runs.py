@@ -44,7 +44,7 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         self._study = study
         self._runs: dict[int, str] = {}
-        self._gathered: list[Metric] = []
+        self._gathered: dict[str, list[Metric]] = {}
         self._flushed = time.monotonic()
         with FileLock(folder / "mlflow.db.lock"):  # two workers must not create it at once
             self._client: MlflowClient = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
@@ -63,9 +63,9 @@ class Store:
             f"train_loss/{epoch.phase}": epoch.train_loss,
             f"learning_rate/{epoch.phase}": epoch.learning_rate,
         }
-        self._gathered += _metrics(figures, epoch.epoch)
+        self._gather(run, figures, epoch.epoch)
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
-            self._flush(run)
+            self._flush()
 
     def trial(self, trial: FinishedTrial) -> None:
         """Log what is known of a finished trial, and close its run."""
@@ -75,8 +75,8 @@ class Store:
         figures = {f"{trial.metric}/final": trial.value, **_validation(trial)}
         last = max(0, int(trial.attributes.get("epochs", 1)) - 1)
         known = {name: value for name, value in figures.items() if value is not None}
-        self._gathered += _metrics(known, last)
-        self._flush(run)
+        self._gather(run, known, last)
+        self._flush()
         spec = trial.attributes.get("spec", trial.params)
         params = [
             Param(name, _text(value)[:LONGEST]) for name, value in spec.items() if value is not None
@@ -103,10 +103,14 @@ class Store:
             self._runs[number] = created.info.run_id
         return self._runs[number]
 
-    def _flush(self, run: str) -> None:
-        if self._gathered:
-            self._client.log_batch(run, metrics=self._gathered)
-        self._gathered = []
+    def _gather(self, run: str, figures: Mapping[str, float], step: int) -> None:
+        """Keep figures for later; the epochs of several trials may come in turn."""
+        self._gathered.setdefault(run, []).extend(_metrics(figures, step))
+
+    def _flush(self) -> None:
+        while self._gathered:
+            run, gathered = self._gathered.popitem()
+            self._client.log_batch(run, metrics=gathered)
         self._flushed = time.monotonic()
 
 

@@ -28,11 +28,11 @@ automl_tl_trial_finished(
 """
 
 
-def runs(directory: Path) -> dict[str, Any]:
+def runs(directory: Path, study: str = "s") -> dict[str, Any]:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{directory / 'mlflow' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("s")
+    experiment = client.get_experiment_by_name(study)
     return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
 
 
@@ -93,6 +93,27 @@ def test_an_epoch_is_a_step(directory: Path) -> None:
     run = runs(directory)["trial-0000"].info.run_id
     history = client.get_metric_history(run, "accuracy/fine-tuning")
     assert [(one.step, one.value) for one in history] == [(1, 0.625), (2, 0.75)]
+
+
+def test_trials_whose_epochs_come_in_turn_keep_them_apart(directory: Path) -> None:
+    """As those of heads do that train together."""
+    from mlflow.tracking import MlflowClient
+
+    values = {0: [0.1, 0.2], 1: [0.6, 0.7]}
+    for index in range(2):
+        for number, reached in values.items():
+            value = reached[index]
+            automl_tl_epoch_finished(
+                FinishedEpoch("t", directory, number, "warm-up", index, 2, "f1", value, *[0.0] * 3)
+            )
+    for number in values:
+        automl_tl_trial_finished(
+            FinishedTrial("t", directory, number, "complete", "f1", 0.5, {}, {})
+        )
+    client = MlflowClient(f"sqlite:///{directory / 'mlflow' / 'mlflow.db'}")
+    for name, run in runs(directory, "t").items():
+        history = client.get_metric_history(run.info.run_id, "f1/warm-up")
+        assert [one.value for one in history] == values[int(name[-1])]
 
 
 def test_pruned_and_failed_trials_say_so(directory: Path) -> None:

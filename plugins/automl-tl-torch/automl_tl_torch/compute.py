@@ -94,6 +94,7 @@ def forward(
     stored = Rows(source)
     drawn = draw(source.view, len(stored)) if source.view else None
     done = 0
+    progress.step(f"prefix {network.backbone.key}", done, len(stored))
     with torch.inference_mode(), exact_float32(network.device):
         while done < len(stored):
             part = slice(done, min(done + size, len(stored)))
