@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from automl_tl.calibrated import calibrated
 from automl_tl.errors import ExportError, StudyError, UsageError
 from automl_tl.facts import FACTS, twin_of
 from automl_tl.host import BackendHost
+from automl_tl.parity import Recorded
 from automl_tl.plugins import get_plugins
 from automl_tl.prepare import open_arrays
 from automl_tl.recipe import model_facts
@@ -66,8 +67,8 @@ def export_trial(
     Raises:
         StudyError: When no trial is finished yet.
         UsageError: When the format is unknown.
-        ExportError: When the trial's model is not kept, no temperature can be fitted, or the file
-            does not agree with the model.
+        ExportError: When the trial's model is not kept, no temperature can be fitted, the file
+            does not agree with the model, or the model not with what the trial recorded.
     """
     finished = storage.best_trials(study)
     if not finished:
@@ -95,7 +96,8 @@ def export_trial(
             f"({resize}), which its study.toml does not search: put back a copy of both."
         )
     pixels, _ = arrays[size, resize]
-    rows = data.rows("validation")[: export.IMAGES]
+    positions = export.spread(len(data.rows("validation")))
+    rows = data.rows("validation")[positions]
     result = directory.result()
     test = result["test"] if result and result["trial"] == trial.number else None
     trials = len(finished) if trial is finished[0] else None
@@ -115,7 +117,27 @@ def export_trial(
             data.labels[rows],
             carried,
             stage,
+            _recorded(trial.number, logits["validation"], positions, facts),
         )
+
+
+def _recorded(
+    number: int,
+    logits: NDArray[np.float32] | None,
+    positions: NDArray[np.int64],
+    facts: Mapping[str, Any],
+) -> Recorded | None:
+    """Return what a trial recorded of the images that an export is proved with.
+
+    Args:
+        number: Of the trial.
+        logits: On the validation split; None where they are not stored.
+        positions: Of the images in it.
+        facts: That the worker recorded.
+    """
+    if logits is None:
+        return None
+    return Recorded(number, logits[positions], facts.get("precision"))
 
 
 def with_classes(

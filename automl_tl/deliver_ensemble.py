@@ -17,6 +17,7 @@ from automl_tl.ensemble_facts import ensemble_facts
 from automl_tl.ensemble_onnx import merge, require_onnx
 from automl_tl.errors import ExportError, StudyError, UsageError
 from automl_tl.host import BackendHost
+from automl_tl.parity import Recorded
 from automl_tl.prepare import open_arrays
 from automl_tl.stages import silent
 from automl_tl.study import reference
@@ -94,8 +95,8 @@ def export_ensemble(
     Raises:
         StudyError: When no trial is finished yet.
         UsageError: When the destination says another format, or the package onnx is missing.
-        ExportError: When no ensemble is better, no temperature can be fitted, or the file does
-            not agree with its members.
+        ExportError: When no ensemble is better, no temperature can be fitted, the file does not
+            agree with its members, or one of these not with what its trial recorded.
     """
     if destination.suffix.lower() in OTHERS:
         raise UsageError(
@@ -122,9 +123,15 @@ def export_ensemble(
         facts = calibrated(facts, data, logits, "the ensemble")
 
     def write(aside: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return _write(directory, store, members, weights, facts, aside, images, stage)
+        told = {trial.number: trial.user_attrs[storage.FACTS] for trial in complete}
+        recorded = [
+            Recorded(one.number, one.logits[positions], told[one.number].get("precision"))
+            for one in members
+        ]
+        return _write(directory, store, members, weights, recorded, facts, aside, images, stage)
 
-    rows = data.rows("validation")[: export.IMAGES]
+    positions = export.spread(len(data.rows("validation")))
+    rows = data.rows("validation")[positions]
     report = export.prove(
         write,
         lambda aside: _open(aside, facts),
@@ -192,6 +199,7 @@ def _write(
     store: Store,
     members: Sequence[Candidate],
     weights: Sequence[float],
+    recorded: Sequence[Recorded],
     facts: ModelFacts,
     aside: Path,
     images: NDArray[np.uint8],
@@ -208,7 +216,9 @@ def _write(
             file.parent.mkdir()
             model = kept.whole_model(directory, member.number, host, store).resolve()
             own = _of_member(stage, member.number)
-            logits[position] = export.write(host, model, "onnx", file, images, member.facts, own)
+            logits[position] = export.write(
+                host, model, "onnx", file, images, member.facts, own, recorded[position]
+            )
         stage(f"joining {len(members)} models", 0, 0)
         merge(
             files,

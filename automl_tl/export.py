@@ -18,7 +18,7 @@ from automl_tl import calibration, card
 from automl_tl.destination import check_destination, move_into_place, size_on_disk
 from automl_tl.errors import ExportError, UsageError
 from automl_tl.identify import identify
-from automl_tl.parity import compare
+from automl_tl.parity import compare, hold_to_recorded
 from automl_tl.predict import open_alone
 from automl_tl.stages import silent
 
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from automl_tl.modelfile import ModelFacts
+    from automl_tl.parity import Recorded
     from automl_tl.predict import Classifier
     from automl_tl.protocols import Backend
     from automl_tl.stages import Stage
 
 IMAGES = 256
-"""Most images that are compared."""
+"""Most images that are compared, see ``spread``."""
 
 _BATCH = 32
 
@@ -71,6 +72,15 @@ class ExportReport:
     calibration: Mapping[str, Any] | None = None
 
 
+def spread(count: int) -> NDArray[np.int64]:
+    """Return the positions of at most ``IMAGES`` of ``count`` images, spread over all of them.
+
+    The images of a class lie next to each other; the first ones would all be of one class.
+    """
+    chosen = min(count, IMAGES)
+    return np.arange(chosen) * count // max(1, chosen)
+
+
 def export_model(
     model_file: Path,
     format: str,
@@ -81,6 +91,7 @@ def export_model(
     labels: NDArray[np.int64],
     facts: ModelFacts,
     stage: Stage = silent,
+    recorded: Recorded | None = None,
 ) -> ExportReport:
     """Export a trained model with its model card, and prove it equal first.
 
@@ -100,10 +111,12 @@ def export_model(
         labels: int64 ``(n,)``, their classes.
         facts: Metadata for the exported file.
         stage: Told how far it is.
+        recorded: What the trial recorded of these images, where it is known.
 
     Raises:
         UsageError: When the format is unknown or the destination cannot be a file of it.
-        ExportError: When the file cannot be written or does not agree; nothing is left behind.
+        ExportError: When the file cannot be written or does not agree, or the model does not agree
+            with what was recorded; nothing is left behind.
     """
     if format not in suffixes:
         raise UsageError(
@@ -112,7 +125,9 @@ def export_model(
         )
     model_file = model_file.resolve()
     return prove(
-        lambda aside, images: write(backend, model_file, format, aside, images, facts, stage),
+        lambda aside, images: write(
+            backend, model_file, format, aside, images, facts, stage, recorded
+        ),
         lambda aside: _open(backend, aside, facts),
         format,
         destination,
@@ -220,10 +235,12 @@ def write(
     pixels: NDArray[np.uint8],
     facts: ModelFacts,
     stage: Stage = silent,
+    recorded: Recorded | None = None,
 ) -> NDArray[np.float32]:
     """Export a trained model to a file, the only one in its folder; returns the file's logits.
 
-    They are what the trained model gives, divided by the temperature that the facts tell of.
+    They are what the trained model gives, divided by the temperature that the facts tell of. The
+    model must give what was ``recorded``.
 
     Raises:
         ExportError: Whatever goes wrong.
@@ -232,6 +249,8 @@ def write(
         stage(f"starting {facts.backend}", 0, 0)
         trained = backend.load(model_file)
         reference = _logits(trained, pixels, _BATCH, "running the trained model", stage)
+        if recorded is not None:
+            hold_to_recorded(reference, recorded)
         if calibrated := facts.extra.get("calibration"):
             temperature = calibrated["temperature"]
             trained.calibrate(temperature)

@@ -116,6 +116,11 @@ class BackendHost:
         info: NetworkInfo = self.call("describe", network)
         return info
 
+    def own_code(self) -> dict[str, str]:
+        """Return what the child has loaded of a person's own code; see ``own_code.loaded``."""
+        files: dict[str, str] = self.call("own_code")
+        return files
+
     def run(
         self,
         network: NetworkSpec,

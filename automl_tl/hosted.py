@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl_tl import errors
+from automl_tl import errors, own_code
 from automl_tl.errors import AutoMLError, PluginError, TrialError
 from automl_tl.ipc import parent_channel
 
@@ -60,6 +60,7 @@ class _Service:
         self._progress = _HostProgress(self)
         self._objects: dict[str, tuple[int, Any]] = {}
         self._count = 0
+        self._own_code: dict[str, str] = {}
 
     def run(self) -> None:
         with suppress(EOFError):
@@ -82,6 +83,9 @@ class _Service:
             self.channel.send(("broken", f"{type(error).__name__}: {lines[0]}"))
 
     def _call(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        if method == "own_code":
+            self._own_code = own_code.loaded() | self._own_code  # as it was when it was imported
+            return self._own_code
         if self._backend is None:
             self._backend = _load(self._name)
         target = self._backend

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl_tl import own_code
 from automl_tl.errors import UsageError, WeightsError
 from automl_tl.plugins import get_plugins, package_version
 from automl_tl.stages import silent
@@ -175,7 +176,11 @@ def network_spec(
 
 
 def describe(network: NetworkSpec, host: BackendHost, store: Store) -> NetworkInfo:
-    """Return a network's layers and cut points, asking the backend only the first time."""
+    """Return a network's layers and cut points.
+
+    The backend is asked the first time only, and again once a file of a person's own code that the
+    network was made with has changed. The files are a part of the network's version.
+    """
     spec = get_plugins().backend(host.name)
     versions = {package: package_version(package) for package in (*spec.packages, "automl-tl")}
     provider = get_plugins().provider(network.backbone)
@@ -185,8 +190,14 @@ def describe(network: NetworkSpec, host: BackendHost, store: Store) -> NetworkIn
         "size": network.image_size,
         "versions": versions,
     }
-    facts = store.remember("networks", key, lambda: asdict(host.describe(network)))
-    return _network_info(facts)
+
+    def ask() -> dict[str, Any]:
+        return {**asdict(host.describe(network)), "own_code": host.own_code()}
+
+    def current(facts: Mapping[str, Any]) -> bool:
+        return "own_code" in facts and own_code.unchanged(facts["own_code"])
+
+    return _network_info(store.remember("networks", key, ask, current))
 
 
 def _network_info(facts: Mapping[str, Any]) -> NetworkInfo:
@@ -194,7 +205,7 @@ def _network_info(facts: Mapping[str, Any]) -> NetworkInfo:
         layers=tuple(Layer(**layer) for layer in facts["layers"]),
         cuts=tuple(Cut(cut["index"], tuple(cut["shape"]), cut["flops"]) for cut in facts["cuts"]),
         features=facts["features"],
-        version=facts["version"],
+        version=" ".join(filter(None, (facts["version"], own_code.identity(facts["own_code"])))),
     )
 
 

@@ -245,14 +245,29 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def remember(self, kind: str, key: Mapping[str, Any], make: Callable[[], Any]) -> Any:
-        """Return a small JSON value, made when it is missing or unreadable, by one of many."""
+    def remember(
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        make: Callable[[], Any],
+        valid: Callable[[Any], bool] = lambda _: True,
+    ) -> Any:
+        """Return a small JSON value, made by one of many when it is missing, unreadable or stale.
+
+        Args:
+            kind: Names its folder.
+            key: JSON-ready, of the value.
+            make: Returns it.
+            valid: Whether one that was made before holds.
+        """
         path = self.root / kind / f"{_digest(kind, key)}.json"
         with suppress(OSError, ValueError):
-            return read_json(path)
+            if valid(value := read_json(path)):
+                return value
         with self.lock(kind, key):
             with suppress(OSError, ValueError):
-                return read_json(path)
+                if valid(value := read_json(path)):
+                    return value
             value = make()
             with suppress(OSError):  # it is made again the next time
                 path.parent.mkdir(parents=True, exist_ok=True)

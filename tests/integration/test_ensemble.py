@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import re
 import shutil
@@ -11,14 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from automl_tl import metrics
+from automl_tl.cache.entry import checksum
+from automl_tl.ensemble import select
 from automl_tl.identify import identify
-from automl_tl.study import StudyDirectory
+from automl_tl.study import StudyDirectory, seal
 from tests.commandline import CommandLine
 from tests.conftest import CLASSES
 
-QUICK = ("--trials", "2", "--set", "epochs=2", "--set", "warmup_epochs=2", "--set", "depth=0")
+QUICK = ("--trials", "2", "--set", "epochs=30", "--set", "warmup_epochs=30", "--set", "depth=0")
 
 needs_keras = pytest.mark.skipif(
     importlib.util.find_spec("automl_tl_keras") is None, reason="the Keras plugin is not installed"
@@ -41,20 +46,39 @@ def study(searched: Path, cli: CommandLine) -> Path:
     return Path(shutil.copytree(searched, cli.folder / "studies" / "s"))
 
 
-def complete_each_other(folder: Path, lost: int = 0) -> None:
-    """Let each of two trials be unsure and wrong where the other one is sure and right.
+def complete_each_other(folder: Path, *, all_right: bool = True) -> None:
+    """Draw each of two trials to another class, so far that only their mean gets both right.
 
-    On the ``lost`` first images both are.
+    Or, but for ``all_right``, more than either of them. The models change with what they recorded.
     """
     directory = StudyDirectory.open(folder)
     data = directory.data()
     labels = data.labels[data.rows("validation")]
-    right = 4 * np.eye(len(data.classes), dtype=np.float32)[labels]
-    wrong = 0.5 * np.eye(len(data.classes), dtype=np.float32)[(labels + 1) % len(data.classes)]
-    first = (np.arange(len(labels)) % 2 == 0)[:, None]
-    for number, sure in enumerate((first, ~first)):
-        sure[:lost] = False
-        np.save(directory.trial(number) / "validation_logits.npy", np.where(sure, right, wrong))
+    logits = [np.load(directory.trial(n) / "validation_logits.npy") for n in (0, 1)]
+    classes = np.eye(len(data.classes), dtype=np.float32)
+    forces = np.linspace(0, 12, 49, dtype=np.float32)
+    for classes_drawn in itertools.permutations(classes, 2):
+        for far in itertools.product(forces, forces):
+            drawn = [force * one for force, one in zip(far, classes_drawn, strict=True)]
+            found = select([a + b for a, b in zip(logits, drawn, strict=True)], labels, "accuracy")
+            if found.draws == {0: 1, 1: 1} and (found.value == 1) == all_right:
+                for number, bias in enumerate(drawn):
+                    add_bias(directory, number, bias)
+                return
+    pytest.fail("no two biases make an ensemble")
+
+
+def add_bias(directory: StudyDirectory, number: int, bias: Any) -> None:
+    """Add to a kept model's logits, and to those that are stored."""
+    for file in directory.trial(number).glob("*_logits.npy"):
+        np.save(file, np.load(file) + bias)
+    path = directory.model(number)
+    with safe_open(path, "numpy") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    (own,) = [name for name in tensors if name.startswith("head.") and name.endswith("bias")]
+    save_file({**tensors, own: tensors[own] + bias}, path, metadata)
+    seal(path).write_text(f"{checksum(path):08x}\n")
 
 
 def test_an_ensemble_is_shown_and_exported(cli: CommandLine, photos: Path, study: Path) -> None:
@@ -106,12 +130,15 @@ def check_an_ensemble(cli: CommandLine, photos: Path, folder: Path, backbones: s
 
 
 def test_a_temperature_goes_into_the_file(cli: CommandLine, study: Path) -> None:
+    trained = shutil.copytree(study, cli.folder / "studies" / "trained")
     complete_each_other(study)
     refused = cli.run("export", "s", "--ensemble", "--calibrate", "-o", "e.onnx", code=2)
     assert "the ensemble gets" in refused and "leave out --calibrate" in refused
     assert not (cli.folder / "e.onnx").exists()
 
-    complete_each_other(study, lost=3)
+    shutil.rmtree(study)
+    shutil.move(trained, study)
+    complete_each_other(study, all_right=False)
     for name, ensemble in (("one", ()), ("both", ("--ensemble",))):
         printed = cli.run("export", "s", *ensemble, "--calibrate", "-o", f"{name}.onnx")
         assert ", calibrated, on" in printed and "    test: calibration error 0." in printed
@@ -127,6 +154,19 @@ def test_a_temperature_goes_into_the_file(cli: CommandLine, study: Path) -> None
     truth, mean = mean_on_test(study)
     divided = np.log(mean.astype(np.float32)) / np.float32(temperature)
     assert facts.test["log_loss"] == pytest.approx(metrics.value(divided, truth, "log_loss"))
+
+
+def test_a_model_that_does_not_compute_what_it_recorded_is_refused(
+    cli: CommandLine, study: Path
+) -> None:
+    complete_each_other(study)
+    for number in (0, 1):
+        path = StudyDirectory.open(study).trial(number) / "validation_logits.npy"
+        np.save(path, 2 * np.load(path))
+    for options in ((), ("--ensemble",)):
+        refused = cli.run("export", "s", *options, "-o", "e.onnx", code=2)
+        assert "to compute what it did while it was trained" in refused
+    assert not (cli.folder / "e.onnx").exists()
 
 
 def mean_on_test(folder: Path) -> tuple[Any, Any]:

@@ -260,12 +260,15 @@ def export(trained, make_onnx, make_litert, write_litert, pixels, facts, weights
     def litert(path, weights, metadata):
         write_litert(path, make_litert(weights, 8), metadata)
 
-    def run(name="out/model.onnx", format="onnx", fault="", **changes):
+    def run(name="out/model.onnx", format="onnx", fault="", recorded=None, **changes):
         backend = LinearBackend(make_onnx, fault, litert)
         labels = backend.load(trained).logits(pixels).argmax(axis=1)
         labels[:10] = (labels[:10] + 1) % 3
         changed = replace(facts, **changes)
         target = tmp_path / name
-        return export_model(trained, format, target, backend, SUFFIXES, pixels, labels, changed)
+        images = (pixels, labels)
+        return export_model(
+            trained, format, target, backend, SUFFIXES, *images, changed, recorded=recorded
+        )
 
     return run

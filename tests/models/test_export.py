@@ -8,9 +8,9 @@ import pytest
 
 from automl_tl.destination import move_into_place
 from automl_tl.errors import ExportError, UsageError
-from automl_tl.export import export_model
+from automl_tl.export import export_model, spread
 from automl_tl.identify import identify
-from automl_tl.parity import compare
+from automl_tl.parity import Recorded, compare
 from automl_tl.predict import open_model
 from tests.models.linear import (
     SUFFIXES,
@@ -235,6 +235,27 @@ def test_without_validation_images_nothing_is_proved(trained, make_onnx, facts, 
     nothing = np.zeros((0, 8, 8, 3), np.uint8), np.zeros(0, np.int64)
     with pytest.raises(ExportError, match="validation images"):
         export_model(trained, "onnx", tmp_path / "a.onnx", backend, SUFFIXES, *nothing, facts=facts)
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("float32", 0.03), ("bfloat16", 0.3)])
+def test_a_model_that_is_not_what_its_trial_trained_is_refused(
+    precision, allowed, trained, export, pixels, make_onnx, tmp_path
+):
+    logits = LinearBackend(make_onnx).load(trained).logits(pixels)
+    for factor in (1 + 0.9 * allowed, 1.0):
+        assert export(recorded=Recorded(7, logits[:256] / factor, precision)).images == 256
+    for factor in (1 + 1.1 * allowed, -1.0):
+        with pytest.raises(ExportError, match=r"model of trial 7 .* on 256 validation images"):
+            export("b.onnx", recorded=Recorded(7, logits[:256] / factor, precision))
+    assert not list(tmp_path.glob("b.onnx*"))
+
+
+@pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 1000, 40_000])
+def test_the_images_are_spread_over_all_of_them(count):
+    positions = spread(count)
+    assert len(positions) == min(count, 256)
+    gaps = np.diff(positions, prepend=-1, append=count)
+    assert gaps.min() >= 1 and gaps.max() <= count / 256 + 1
 
 
 def test_ties_within_the_tolerance_are_counted():

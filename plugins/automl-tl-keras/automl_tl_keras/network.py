@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import inspect
 import random
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from automl_tl.errors import AutoMLError, PluginError, UsageError
 from automl_tl.types import NetworkInfo
-from automl_tl_keras import figures
+from automl_tl_keras import figures, frameworks
 from automl_tl_keras import graph as graphs
 
 if TYPE_CHECKING:
@@ -223,8 +222,8 @@ def normalize(pixels: Any, preprocess: Preprocess) -> Any:
 
 def version() -> str:
     """Return the versions that the numbers depend on."""
-    packages = ("keras", keras.config.backend(), "automl-tl-keras")
-    return " ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    modules = ("keras", keras.config.backend(), "automl-tl-keras")
+    return " ".join(f"{module} {frameworks.version(module)}" for module in modules)
 
 
 def _load(spec: NetworkSpec, backbone: Backbone) -> Any:

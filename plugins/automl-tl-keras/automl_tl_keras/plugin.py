@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from automl_tl.hookspecs import hookimpl
@@ -32,14 +31,15 @@ def load_backend() -> KerasBackend:
 
 @hookimpl
 def automl_tl_backends() -> list[BackendSpec]:
-    """Keras, on TensorFlow unless the user has chosen another framework."""
-    framework = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    """Keras, on whichever framework it may run here."""
+    from automl_tl_keras.frameworks import candidates, distribution
+
     return [
         BackendSpec(
             "keras",
             load_backend,
             FORMATS,
-            packages=("keras", framework),
+            packages=("keras", *map(distribution, candidates())),
             environment=ENVIRONMENT,
         )
     ]

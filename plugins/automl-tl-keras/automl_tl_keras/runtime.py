@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from automl_tl.devices import visible_gpus
 from automl_tl.errors import UsageError
+from automl_tl_keras.frameworks import candidates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ _COUNT_GPUS = {
     "torch": "import torch; print(torch.cuda.device_count())",
     "jax": "import jax; print(sum(d.platform == 'gpu' for d in jax.devices()))",
 }
-"""Frameworks in the order of preference, and programs that print how many GPUs each sees."""
+"""Programs that print how many GPUs each framework sees."""
 
 
 def choose_backend() -> str:
@@ -152,7 +152,7 @@ def exact_float32(device: str) -> Iterator[None]:
 
 
 def _best() -> str:
-    installed = [name for name in _COUNT_GPUS if importlib.util.find_spec(name)]
+    installed = candidates()
     if not installed:
         raise UsageError(
             "Keras needs TensorFlow, PyTorch or JAX, and none of them is installed: "

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
+from automl_tl_torch.plain import is_plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
@@ -114,7 +116,12 @@ def recordable(module: nn.Module) -> bool:
     So do the layers of PyTorch and torchvision. What another's code does is not known: it may draw
     a random number in Python, and that would be recorded too.
     """
-    return all(_known(type(one)) and _calls_known(one) for one in module.modules())
+    return all(_module_known(one) and _calls_known(one) for one in module.modules())
+
+
+def _module_known(module: nn.Module) -> bool:
+    """Ask for all classes: one that is made for a parametrization inherits its ``forward``."""
+    return is_plain(module) and all(_known(one) for one in type(module).__mro__)
 
 
 def _calls_known(module: nn.Module) -> bool:

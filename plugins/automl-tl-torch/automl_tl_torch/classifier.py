@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from automl_tl.errors import PluginError
+from automl_tl_torch.plain import is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,7 +96,8 @@ def _features(
 
 def _is_pooling(node: fx.Node, network: nn.Module) -> bool:
     if node.op == "call_module":
-        return isinstance(network.get_submodule(str(node.target)), _POOLING_MODULES)
+        module = network.get_submodule(str(node.target))
+        return type(module) in _POOLING_MODULES and is_plain(module)
     if node.target in _MEAN_CALLS:
         dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
         return isinstance(dims, list | tuple) and tuple(dims) in _SPATIAL

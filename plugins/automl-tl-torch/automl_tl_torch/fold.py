@@ -8,11 +8,14 @@ on a CPU take as long as the convolution itself.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from automl_tl_torch.plain import is_plain, is_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,25 +73,41 @@ def fold_live(segment: fx.GraphModule) -> fx.GraphModule:
 
 def _join(segment: fx.GraphModule, join: Join) -> fx.GraphModule:
     modules = dict(segment.named_modules())
-    calls: dict[str, int] = {}
-    for node in segment.graph.nodes:
-        if node.op == "call_module":
-            calls[node.target] = calls.get(node.target, 0) + 1
+    alone = _used_alone(segment.graph)
     for node in list(segment.graph.nodes):
         if node.op != "call_module":
             continue
         module, before = modules[node.target], node.args[0]
-        if type(module) is nn.BatchNorm2d and _feeds_only(before, node):
+        if is_row(module):
+            if node.target in alone:
+                _put(segment, node.target, _joined_row(module, join))
+        elif _feeds_only(before, node) and before.target in alone:
             first = modules[before.target]
-            if _normalises(first, module) and calls[before.target] == 1:
+            if _normalises(first, module):
                 _put(segment, before.target, join(first, module))
                 node.replace_all_uses_with(before)
                 segment.graph.erase_node(node)
-        elif isinstance(module, nn.Sequential) and calls[node.target] == 1:
-            _put(segment, node.target, _joined_row(module, join))
     segment.delete_all_unused_submodules()
     segment.recompile()
     return segment
+
+
+def _used_alone(graph: fx.Graph) -> set[str]:
+    """Return the modules that one node calls, and of which no other node uses any part."""
+    targets = [str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr")]
+    users = Counter(path for target in targets for path in _with_folders(target))
+    called = set(targets)
+    return {
+        target
+        for target in called
+        if users[target] == 1 and called.isdisjoint(_with_folders(target)[1:])
+    }
+
+
+def _with_folders(path: str) -> list[str]:
+    """Return ``a.b.c``, ``a.b`` and ``a`` for ``a.b.c``."""
+    parts = path.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
 
 
 def _joined_row(row: nn.Sequential, join: Join) -> nn.Sequential:
@@ -111,7 +130,8 @@ def _put(segment: fx.GraphModule, path: str, module: nn.Module) -> None:
 def _normalises(first: nn.Module, second: nn.Module) -> bool:
     if type(first) is not nn.Conv2d or type(second) is not nn.BatchNorm2d:
         return False
-    return second.affine and second.track_running_stats
+    plain = is_plain(first) and is_plain(second)
+    return plain and second.affine and second.track_running_stats
 
 
 def _feeds_only(node: object, user: fx.Node) -> bool:

@@ -14,6 +14,7 @@ from automl_tl.errors import PluginError
 from automl_tl.types import Cut, Layer
 from automl_tl_torch.compiler import no_compiler
 from automl_tl_torch.flops import FlopCounterMode
+from automl_tl_torch.plain import is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -220,7 +221,8 @@ def _in_place(node: fx.Node, values: set[fx.Node], module: nn.Module) -> bool:
     """Say whether a layer may work in place on one of some values."""
     if node.op == "call_module":
         called = module.get_submodule(str(node.target))
-        if next(called.children(), None) or not type(called).__module__.startswith(_KNOWN):
+        known = type(called).__module__.startswith(_KNOWN) and is_plain(called)
+        if next(called.children(), None) or not known:
             return True  # what is done in there cannot be seen
         return bool(getattr(called, "inplace", False))
     if not node.args or node.args[0] not in values:

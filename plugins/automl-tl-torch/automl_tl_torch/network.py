@@ -211,11 +211,14 @@ def build(spec: NetworkSpec, backbone: Backbone, device: torch.device) -> Networ
 def load(loader: Callable[[Path | None], Any], key: str, weights: Path | None, seed: int) -> Any:
     """Call a backbone's loader; what is random comes from ``seed``.
 
+    Without gradients: a weight that a hook computes from parameters, as weight normalisation does,
+    could not be copied otherwise.
+
     Raises:
         WeightsError: When the weights cannot be loaded.
         PluginError: When the loader fails otherwise.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(seed)
         try:
             return loader(weights)

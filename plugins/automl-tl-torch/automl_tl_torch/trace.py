@@ -12,6 +12,7 @@ from automl_tl.errors import PluginError
 from automl_tl.layers import check_stages
 from automl_tl_torch.classifier import find_output
 from automl_tl_torch.graph import LayerGraph, first_line
+from automl_tl_torch.plain import is_plain
 from automl_tl_torch.vision import NodePathTracer, torchvision
 
 if TYPE_CHECKING:
@@ -32,8 +33,15 @@ def trace(network: nn.Module, key: str) -> LayerGraph:
         key: Of the backbone, for messages.
 
     Raises:
-        PluginError: When the network cannot be traced or its classifier cannot be found.
+        PluginError: When the network cannot be traced, not all of it would be, or its classifier
+            cannot be found.
     """
+    if not is_plain(network):
+        raise PluginError(
+            f"{key}: expected a network that does all its work in its class's forward, but this "
+            "one has hooks or a forward of its own, which tracing passes over; let its loader "
+            "return a mapping of stages instead, or report it to the backbone's author."
+        )
     tracer = _Tracer()
     try:
         graph = tracer.trace(network.eval(), _defaults(network))

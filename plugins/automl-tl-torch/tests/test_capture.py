@@ -135,3 +135,20 @@ def test_layers_of_others_are_not_recorded(workshop):
         graph.graph.call_function(np.tanh, (node,))
     graph.recompile()
     assert not recordable(graph)
+
+
+class MoodyLinear(nn.Linear):
+    def forward(self, x):
+        return super().forward(x)
+
+
+def test_layers_that_others_changed_are_not_recorded():
+    def watch(layer, inputs, output):
+        return output
+
+    hooked = nn.Linear(2, 2)
+    hooked.register_forward_hook(watch)
+    assert not recordable(nn.Sequential(hooked))
+    parametrized = nn.utils.parametrizations.weight_norm
+    assert recordable(parametrized(nn.Linear(2, 2)))
+    assert not recordable(parametrized(MoodyLinear(2, 2)))

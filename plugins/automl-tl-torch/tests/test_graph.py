@@ -17,6 +17,7 @@ from automl_tl_torch.network import Network, build
 from automl_tl_torch.trace import trace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 CATALOG = {backbone.name: backbone for backbone in torchvision_backbones()}
@@ -196,7 +197,7 @@ class InPlace(Toy):
         return self.head(self.second(x).mean((2, 3)))
 
 
-def toy(kind: type[nn.Module]) -> Backbone:
+def toy(kind: Callable[[], nn.Module]) -> Backbone:
     def load(path: Path | None) -> nn.Module:
         return kind()
 
@@ -222,6 +223,39 @@ def test_segments_copy_what_they_would_change_in_place() -> None:
         assert torch.equal(value, before)
         value = following
     assert_close(built.segment(3, 4)(value), whole)
+
+
+def test_what_a_hook_changes_in_place_is_copied_too() -> None:
+    def double(layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        inputs[0].mul_(2)
+
+    def hooked() -> nn.Module:
+        network = Toy()
+        network.second.register_forward_pre_hook(double)
+        return network
+
+    made = build(NetworkSpec("torch/toy", 8, None, "random:0"), toy(hooked), CPU)
+    value = made.segment(0, 3)(pixels(2, 8))
+    before = value.clone()
+    made.segment(3, 4)(value)
+    assert torch.equal(value, before)
+
+
+class Twice(nn.Identity):
+    """Cannot be traced, and is no pooling."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * x if x.shape[0] > 0 else x
+
+
+def test_a_subclass_of_a_pooling_layer_belongs_to_the_backbone() -> None:
+    def twice() -> nn.Module:
+        network = Toy()
+        network.drop = Twice()  # type: ignore[assignment]
+        return network
+
+    made = build(NetworkSpec("torch/toy", 8, None, "random:0"), toy(twice), CPU)
+    assert made.info.layers[-1].kind == "Twice"
 
 
 def test_a_segment_needs_cuts() -> None:

@@ -126,7 +126,7 @@ def test_without_tensorflow_it_is_torch_and_without_both_a_sentence() -> None:
 import importlib.util
 from automl_tl_keras import runtime
 find = importlib.util.find_spec
-runtime.importlib.util.find_spec = lambda name: None if name in HIDDEN else find(name)
+importlib.util.find_spec = lambda name: None if name in HIDDEN else find(name)
 print(runtime.choose_backend())
 """
     alone = {"CUDA_VISIBLE_DEVICES": "-1", "KERAS_BACKEND": ""}
