@@ -16,6 +16,7 @@ from automl_tl.ensemble import mean_logits
 from automl_tl.ensemble_facts import ensemble_facts
 from automl_tl.ensemble_onnx import merge, require_onnx
 from automl_tl.errors import ExportError, StudyError, UsageError
+from automl_tl.facts import facts_of
 from automl_tl.host import BackendHost
 from automl_tl.parity import Recorded
 from automl_tl.prepare import open_arrays
@@ -123,7 +124,7 @@ def export_ensemble(
         facts = calibrated(facts, data, logits, "the ensemble")
 
     def write(aside: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        told = {trial.number: trial.user_attrs[storage.FACTS] for trial in complete}
+        told = {trial.number: facts_of(trial) for trial in complete}
         recorded = [
             Recorded(one.number, one.logits[positions], told[one.number].get("precision"))
             for one in members
