@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from automl_tl import Study, join, storage
 from automl_tl.cache import pixels
 from automl_tl.errors import StudyError
-from automl_tl.facts import FACTS, facts_of, given_up
+from automl_tl.facts import facts_of, given_up
 from automl_tl.study import KEEP_MODELS
 from tests.commandline import CommandLine, tree
 from tests.servers import mysql, postgres
@@ -81,7 +81,7 @@ def test_two_machines_begin_the_same_study_at_once(
     for machine in machines:  # every machine can export every model and knows the same best one
         assert "agrees with the trained model" in machine.run("export", "both", "-o", "model.onnx")
         assert machine.show("both")["state"]["running"] == 0
-    listed = [name for t in trials for name in t.user_attrs[FACTS].get("files") or ()]
+    listed = [name for t in trials for name in facts_of(t).get("files") or ()]
     dropped = sum("model" in name or "head" in name for name in listed) - KEEP_MODELS
     assert len(list(files.iterdir())) == len(listed) - max(0, dropped)
 

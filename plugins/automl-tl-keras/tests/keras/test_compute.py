@@ -122,12 +122,12 @@ def test_progress_is_told_and_may_stop(
     monkeypatch.setitem(compute._LARGEST_BATCH, "cpu", 4)
     steps = Steps()
     run(network, Source(pixels, 0), 1, progress=steps)
-    assert steps.told == [("prefix keras/mobile", done, IMAGES) for done in (4, 8, IMAGES)]
+    assert steps.told == [("prefix keras/mobile", done, IMAGES) for done in (0, 4, 8, IMAGES)]
     with pytest.raises(PruneTraining):
         run(network, Source(pixels, 0), 1, progress=Steps(PruneTraining("enough")))
 
 
-@pytest.mark.parametrize(("room", "told"), [(4, [4, 8, 11]), (1, list(range(1, 12)))])
+@pytest.mark.parametrize(("room", "told"), [(4, [0, 4, 8, 11]), (1, list(range(12)))])
 def test_a_batch_that_does_not_fit_is_halved(
     network: Network, pixels: Path, monkeypatch: pytest.MonkeyPatch, room: int, told: list[int]
 ) -> None:
