@@ -54,7 +54,7 @@ def identity(files: Mapping[str, str]) -> str:
 
 
 def _file(module: object) -> str | None:
-    if not isinstance(module, ModuleType):
+    if not issubclass(type(module), ModuleType):  # cffi's only say that they are modules
         return None
     # Asked for an attribute, a module that is not imported before it is needed would be.
     file = object.__getattribute__(module, "__dict__").get("__file__")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,3 +95,16 @@ def test_the_same_files_elsewhere_are_the_same() -> None:
     here, there = {"/a/x.py": "1", "/a/y.py": "2"}, {"/b/y.py": "2", "/c/x.py": "1"}
     assert own_code.identity(here) == own_code.identity(there)
     assert own_code.identity(here) != own_code.identity({"/a/x.py": "1"})
+
+
+def test_what_only_says_that_it_is_a_module_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library:
+        """As cffi's, which `cryptography` loads: a module by ``isinstance``, without a dict."""
+
+        __slots__ = ()
+        __class__ = ModuleType
+
+    assert isinstance(Library(), ModuleType)
+    before = own_code.loaded()
+    monkeypatch.setitem(sys.modules, "a_library_of_cffi", Library())
+    assert own_code.loaded() == before
