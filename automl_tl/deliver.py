@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def export_trial(
             f"{', '.join(map(str, numbers)) or 'none'}."
         )
     facts = trial.user_attrs[FACTS]
-    spec = facts["spec"]
+    spec, precision = facts["spec"], facts.get("precision")
     plugins = get_plugins()
     backbone = plugins.backbone(spec["backbone"])
     backend = plugins.backend(backbone.backend)
@@ -102,6 +102,8 @@ def export_trial(
     test = result["test"] if result and result["trial"] == trial.number else None
     trials = len(finished) if trial is finished[0] else None
     logits = {split: read_logits(directory, data, trial.number, split) for split in SCORED}
+    known = logits["validation"]
+    recorded = None if known is None else Recorded(trial.number, known[positions], precision)
     carried = model_facts(directory.config, data, trial.number, facts, test, trials)
     carried = with_classes(carried, data, logits)
     if calibrate:
@@ -117,27 +119,8 @@ def export_trial(
             data.labels[rows],
             carried,
             stage,
-            _recorded(trial.number, logits["validation"], positions, facts),
+            recorded,
         )
-
-
-def _recorded(
-    number: int,
-    logits: NDArray[np.float32] | None,
-    positions: NDArray[np.int64],
-    facts: Mapping[str, Any],
-) -> Recorded | None:
-    """Return what a trial recorded of the images that an export is proved with.
-
-    Args:
-        number: Of the trial.
-        logits: On the validation split; None where they are not stored.
-        positions: Of the images in it.
-        facts: That the worker recorded.
-    """
-    if logits is None:
-        return None
-    return Recorded(number, logits[positions], facts.get("precision"))
 
 
 def with_classes(

@@ -124,10 +124,9 @@ def export_ensemble(
         facts = calibrated(facts, data, logits, "the ensemble")
 
     def write(aside: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        told = {trial.number: facts_of(trial) for trial in complete}
+        precision = {trial.number: facts_of(trial).get("precision") for trial in complete}
         recorded = [
-            Recorded(one.number, one.logits[positions], told[one.number].get("precision"))
-            for one in members
+            Recorded(one.number, one.logits[positions], precision[one.number]) for one in members
         ]
         return _write(directory, store, members, weights, recorded, facts, aside, images, stage)
 

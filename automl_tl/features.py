@@ -18,7 +18,7 @@ from automl_tl.data.sources import open_data
 from automl_tl.errors import CacheError, DataError, UsageError
 from automl_tl.host import BackendHost
 from automl_tl.network_layers import layer_index, one_backbone
-from automl_tl.networks import check_size, describe, network_spec, weights_file
+from automl_tl.networks import check_size, describe, input_id, network_spec, weights_file
 from automl_tl.planner import Tap
 from automl_tl.plugins import get_plugins
 from automl_tl.stages import silent
@@ -187,12 +187,10 @@ class _Run:
         self._network = network
         self._info = info
         self._steps = steps
-        plugins = get_plugins()
         ((size, path),) = prepared.paths.items()
         identity = pixels.identity(pixels.key(prepared.dataset_hash, size, prepared.resize))
-        preprocess = plugins.backbone(network.backbone).preprocess
-        input_id = f"{identity}/{preprocess}/{plugins.provider(network.backbone)}"
-        self._activations = Activations(store, host, network, info, path, input_id, need_pixels)
+        seen = input_id(identity, network.backbone)
+        self._activations = Activations(store, host, network, info, path, seen, need_pixels)
 
     @contextmanager
     def output(

@@ -200,6 +200,12 @@ def describe(network: NetworkSpec, host: BackendHost, store: Store) -> NetworkIn
     return _network_info(store.remember("networks", key, ask, current))
 
 
+def input_id(pixels_id: str, key: str) -> str:
+    """Return the identity of what a backbone sees: pixels, how it scales them, and its code."""
+    plugins = get_plugins()
+    return f"{pixels_id}/{plugins.backbone(key).preprocess}/{plugins.provider(key)}"
+
+
 def _network_info(facts: Mapping[str, Any]) -> NetworkInfo:
     return NetworkInfo(
         layers=tuple(Layer(**layer) for layer in facts["layers"]),

@@ -12,10 +12,9 @@ from automl_tl.cache.activations import Activations
 from automl_tl.errors import AutoMLError, FinishTraining, TrialError
 from automl_tl.jobs import fine_tune_at, make_job, make_views
 from automl_tl.machine import memory
-from automl_tl.networks import describe
+from automl_tl.networks import describe, input_id
 from automl_tl.outcome import Hooks, Outcome, TrialProgress
 from automl_tl.planner import Limits, Outlook, Speeds, Work, frozen_plan, head_tap, plan
-from automl_tl.plugins import get_plugins
 from automl_tl.prospects import Prospects
 from automl_tl.speeds import store_speeds
 from automl_tl.training.heads import apply, parameters
@@ -252,12 +251,10 @@ class TrialRunner:
         self, network: NetworkSpec, info: NetworkInfo, spec: TrialSpec, host: BackendHost
     ) -> Activations:
         pixels, pixels_id = self._networks.pixels(spec)
-        plugins = get_plugins()
-        backbone = plugins.backbone(spec.backbone)
-        input_id = f"{pixels_id}/{backbone.preprocess}/{plugins.provider(spec.backbone)}"
+        seen = input_id(pixels_id, spec.backbone)
         return self._activations.setdefault(
             (network, pixels),
-            Activations(self._store, host, network, info, pixels, input_id, self._need_pixels),
+            Activations(self._store, host, network, info, pixels, seen, self._need_pixels),
         )
 
     def _features(

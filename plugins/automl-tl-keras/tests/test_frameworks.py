@@ -55,22 +55,24 @@ def test_versions_are_those_of_the_framework_that_keras_takes(
     assert runtime._best() == framework
 
 
-def test_what_the_user_has_set_wins(
-    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("variable", "value", "frameworks"),
+    [
+        ("KERAS_BACKEND", "torch", ("torch",)),
+        ("CUDA_VISIBLE_DEVICES", "0", ("tensorflow", "torch")),
+    ],
+)
+def test_what_the_user_has_set_wins_and_where_a_gpu_decides_all_count(
+    variable: str,
+    value: str,
+    frameworks: tuple[str, ...],
+    install: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     install(tensorflow="tensorflow", torch="torch")
-    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    monkeypatch.setenv(variable, value)
     (backend,) = plugin.automl_tl_backends()
-    assert backend.packages == ("keras", "torch")
-
-
-def test_where_a_gpu_decides_all_that_are_installed_count(
-    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install(tensorflow="tensorflow", torch="torch")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    (backend,) = plugin.automl_tl_backends()
-    assert backend.packages == ("keras", "tensorflow", "torch")
+    assert backend.packages == ("keras", *frameworks)
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "tensorflow-cpu", "tensorflow-of-a-vendor"])
