@@ -15,16 +15,18 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from automl_tl.cache import contents
 from automl_tl.cache.store import Store
 from automl_tl.errors import AutoMLError
 from automl_tl.host import BackendHost
 from automl_tl.machine import available_cpus, memory
-from automl_tl.plugins import Plugins, get_plugins
+from automl_tl.plugins import get_plugins
 from automl_tl.weights import location
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from automl_tl.installed import Plugins
     from automl_tl.specs import BackendSpec, PretrainedWeights
 
 TIMEOUT = 120.0
@@ -161,7 +163,7 @@ def _system() -> dict[str, Any]:
 
 def _cache() -> dict[str, Any]:
     store = Store()
-    usage = store.usage()
+    usage = contents.usage(store.root)
     existing = next(p for p in (store.root, *store.root.parents) if p.exists())
     return {
         "path": str(store.root),

@@ -8,7 +8,7 @@ import urllib.parse
 from typing import TYPE_CHECKING
 
 from automl_tl import hub
-from automl_tl.cache.store import DOWNLOADS, default_root
+from automl_tl.cache.contents import DOWNLOADS, default_root
 from automl_tl.downloads import from_url, reason
 from automl_tl.errors import PluginError, UsageError, WeightsError
 from automl_tl.specs import PretrainedWeights

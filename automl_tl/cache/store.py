@@ -19,23 +19,21 @@ import os
 import shutil
 import time
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from automl_tl.cache import partials
+from automl_tl.cache import contents, partials
 from automl_tl.cache.entry import Entry, Partial, checksum, read_meta
 from automl_tl.cache.eviction import USE_SECONDS, victims
 from automl_tl.errors import CacheError
 from automl_tl.files import read_json, write_json
-from automl_tl.units import format_bytes, parse_bytes
+from automl_tl.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
-DOWNLOADS = "downloads"
-MAX_BYTES = 50 * 1024**3
 HOLD_SECONDS = USE_SECONDS / 10
 _LAYOUT = 1
 
@@ -44,16 +42,15 @@ class Store:
     """The store. Cheap to create; every process has its own over the same folder.
 
     Args:
-        root: The folder; ``$AUTOML_TL_CACHE`` or the user's cache folder by default.
-        max_bytes: Bound on what is kept; ``$AUTOML_TL_CACHE_SIZE``, or half of the free disk but at
-            most 50 GiB, by default.
+        root: The folder; as ``contents.default_root`` says by default.
+        max_bytes: Bound on what is kept; as ``contents.default_bound`` says by default.
 
     Raises:
         CacheError: When the folder cannot be created or written.
     """
 
     def __init__(self, root: Path | None = None, max_bytes: int | None = None) -> None:
-        self.root = (root or default_root()).absolute()
+        self.root = (root or contents.default_root()).absolute()
         try:
             (self.root / "locks").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -61,12 +58,7 @@ class Store:
                 f"The cache folder {self.root} cannot be written ({error.strerror}): "
                 "set AUTOML_TL_CACHE to a folder that can."
             ) from None
-        if max_bytes is None and (setting := os.environ.get("AUTOML_TL_CACHE_SIZE")):
-            max_bytes = parse_bytes(setting)
-        if max_bytes is None:
-            own = self._used(self.entries())
-            max_bytes = min(MAX_BYTES, (shutil.disk_usage(self.root).free + own) // 2)
-        self.max_bytes = max_bytes
+        self.max_bytes = contents.default_bound(self.root) if max_bytes is None else max_bytes
         self._trusted: set[Path] = set()
         self._held: set[Path] = set()
         self._said = float("-inf")
@@ -134,7 +126,7 @@ class Store:
     def price(self, size: int) -> float:
         """Return the seconds that evicting others for ``size`` more bytes would cost, as known."""
         entries = self.entries()
-        excess = self._used(entries) + size - self.max_bytes
+        excess = contents.used(self.root, entries) + size - self.max_bytes
         return sum(float(entry.meta["seconds"]) for entry in victims(entries, excess))
 
     @contextmanager
@@ -181,7 +173,7 @@ class Store:
         folder = self._partial(kind, key)
         shutil.rmtree(folder, ignore_errors=True)
         self.shrink(reserve=size)
-        used = self._used(self.entries())
+        used = contents.used(self.root, self.entries())
         if used + size > self.max_bytes:
             raise CacheError(
                 f"The cache holds {format_bytes(used)} that is in use and has no room for "
@@ -276,30 +268,7 @@ class Store:
 
     def entries(self) -> list[Entry]:
         """Return all complete entries."""
-        found = []
-        for path in self.root.glob("*/??/*/meta.json"):
-            with suppress(OSError, ValueError):
-                meta = read_meta(path)
-                if {"kind", "bytes", "seconds"} <= set(meta):
-                    found.append(Entry(path.parent / "data.npy", meta))
-        return found
-
-    def usage(self) -> list[dict[str, Any]]:
-        """Return entries, bytes and the seconds that computing them took, a kind.
-
-        What is being filled, or was when its process was killed, is of the kind ``partial``.
-        """
-        kinds: dict[str, dict[str, Any]] = {}
-        for entry in self.entries():
-            kind = str(entry.meta["kind"])
-            row = kinds.setdefault(kind, {"kind": kind, "entries": 0, "bytes": 0, "seconds": 0.0})
-            row["entries"] += 1
-            row["bytes"] += entry.meta["bytes"]
-            row["seconds"] += entry.meta["seconds"]
-        number, size = partials.count(self.root)
-        if number:
-            kinds["partial"] = {"kind": "partial", "entries": number, "bytes": size, "seconds": 0.0}
-        return [kinds[kind] for kind in sorted(kinds)]
+        return contents.entries(self.root)
 
     def shrink(self, reserve: int = 0) -> list[Entry]:
         """Evict what saves the fewest seconds per byte until the bound holds; see ``eviction``.
@@ -311,37 +280,15 @@ class Store:
         """
         partials.sweep(self.root)
         entries = self.entries()
-        excess = self._used(entries) + reserve - self.max_bytes
+        excess = contents.used(self.root, entries) + reserve - self.max_bytes
         evicted = victims(entries, excess)
         for entry in evicted:
             shutil.rmtree(entry.path.parent, ignore_errors=True)
             self._trusted.discard(entry.path.parent)
         return evicted
 
-    def clear(self) -> int:
-        """Delete all but locks, downloads and what is being filled; returns the bytes freed."""
-        before = self._used(self.entries())
-        partials.sweep(self.root)
-        for folder in self.root.iterdir():
-            if folder.name not in ("locks", "partial", DOWNLOADS):
-                shutil.rmtree(folder, ignore_errors=True)
-        return before - self._used(self.entries())
-
-    def _used(self, entries: Sequence[Entry]) -> int:
-        """Return the bytes of entries and of what is being filled."""
-        return sum(int(entry.meta["bytes"]) for entry in entries) + partials.count(self.root)[1]
-
     def _partial(self, kind: str, key: Mapping[str, Any]) -> Path:
         return self.root / "partial" / _digest(kind, key)
-
-
-def default_root() -> Path:
-    """Return ``$AUTOML_TL_CACHE``, or the user's cache folder."""
-    if setting := os.environ.get("AUTOML_TL_CACHE"):
-        return Path(setting).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("automl-tl", appauthor=False))
 
 
 def _digest(kind: str, key: Mapping[str, Any]) -> str:

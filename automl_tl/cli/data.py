@@ -43,7 +43,7 @@ def check(
 
     Exits with 2 when a search of DATA would fail.
     """
-    from automl_tl.cache.store import default_root
+    from automl_tl.cache.contents import default_root
     from automl_tl.data.check import check_data
     from automl_tl.data.sources import open_data
     from automl_tl.plugins import get_plugins

@@ -147,11 +147,12 @@ def doctor(json: Json = False, plugin: Plugin = None) -> None:
 @cache.command("show")
 def cache_show(json: Json = False) -> None:
     """Show what the cache holds."""
+    from automl_tl.cache import contents
     from automl_tl.cache.store import Store
     from automl_tl.units import format_bytes, format_duration
 
     store = Store()
-    usage = store.usage()
+    usage = contents.usage(store.root)
     size = sum(row["bytes"] for row in usage)
     if json:
         facts = {"path": str(store.root), "bytes": size, "max_bytes": store.max_bytes}
@@ -173,11 +174,12 @@ def cache_show(json: Json = False) -> None:
 @cache.command("clear")
 def cache_clear() -> None:
     """Delete everything in the cache; studies and models stay."""
+    from automl_tl.cache import contents
     from automl_tl.cache.store import Store
     from automl_tl.units import format_bytes
 
-    store = Store()
-    print(f"{printable(store.root)}: {format_bytes(store.clear())} freed")
+    root = Store().root
+    print(f"{printable(root)}: {format_bytes(contents.clear(root))} freed")
 
 
 def print_doctor(console: Console, facts: Mapping[str, Any]) -> None:

@@ -114,7 +114,7 @@ def evaluate(
     plugin: Plugin = None,
 ) -> None:
     """Measure an exported model on labelled images, or compare two."""
-    from automl_tl.cache.store import default_root
+    from automl_tl.cache.contents import default_root
     from automl_tl.compare_models import compare_models
     from automl_tl.errors import UsageError
     from automl_tl.evaluate import evaluate as run

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from automl_tl import storage
-from automl_tl.cache.store import MAX_BYTES
+from automl_tl.cache.contents import MAX_BYTES
 from automl_tl.elsewhere import Elsewhere
 from automl_tl.networks import Networks
 from automl_tl.plugins import get_plugins

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from automl_tl.cache import contents
 from automl_tl.cache.store import Store
 from automl_tl.errors import CacheError
 
@@ -238,25 +239,25 @@ def test_a_value_that_could_not_be_made_holds_nobody_up(tmp_path: Path) -> None:
 def test_usage_and_clear(tmp_path: Path) -> None:
     store = Store(tmp_path)
     entry = fill(store, KEY, 1, seconds=2.5)
-    assert store.usage() == [
+    assert contents.usage(store.root) == [
         {"kind": "things", "entries": 1, "bytes": entry.meta["bytes"], "seconds": 2.5}
     ]
-    assert store.clear() == entry.meta["bytes"]
-    assert store.usage() == []
+    assert contents.clear(store.root) == entry.meta["bytes"]
+    assert contents.usage(store.root) == []
 
 
 def test_what_killed_fills_left_goes_and_what_is_being_filled_counts(tmp_path: Path) -> None:
     for number in range(2):  # the second fill finds what the first one left
         assert killed_while_filling(tmp_path, {"dead": number}) < 0
     store = Store(tmp_path, max_bytes=900)
-    (row,) = store.usage()
+    (row,) = contents.usage(store.root)
     assert (row["kind"], row["entries"], row["bytes"]) == ("partial", 1, 144)
     with store.lock("things", KEY):
         alive = store.begin("things", KEY, (100, 4), "uint8")
-        (row,) = store.usage()
+        (row,) = contents.usage(store.root)
         assert (row["entries"], row["bytes"]) == (1, 528)
         store.shrink()
-        assert store.clear() == 0
+        assert contents.clear(store.root) == 0
         with pytest.raises(CacheError, match="The cache holds 528 B that is in use"):
             store.begin("things", {"n": 1}, (100, 4), "uint8")
         assert alive.commit({}, 1.0).array().shape == (100, 4)
