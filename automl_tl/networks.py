@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from automl_tl import own_code
 from automl_tl.errors import UsageError, WeightsError
-from automl_tl.plugins import get_plugins, package_version
+from automl_tl.installed import package_version
+from automl_tl.plugins import get_plugins
 from automl_tl.stages import silent
 from automl_tl.types import Cut, Layer, NetworkInfo, NetworkSpec
 from automl_tl.weights import at_address, fetch, is_address, location

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from automl_tl.asked import Asked
     from automl_tl.cache.store import Store
+    from automl_tl.installed import Problem
     from automl_tl.networks import Networks
-    from automl_tl.plugins import Problem
     from automl_tl.stages import Stage
     from automl_tl.study_data import StudyData
     from automl_tl.types import NetworkSpec

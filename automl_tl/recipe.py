@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl_tl.data.sources import readable
+from automl_tl.installed import package_version
 from automl_tl.modelfile import ModelFacts, source_id
-from automl_tl.plugins import get_plugins, package_version
+from automl_tl.plugins import get_plugins
 from automl_tl.types import Head
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from automl_tl.errors import AutoMLError
 from automl_tl.identify import identify
+from automl_tl.installed import package_version
 from automl_tl.networks import network_spec
-from automl_tl.plugins import get_plugins, package_version
+from automl_tl.plugins import get_plugins
 from automl_tl.weights import location
 
 if TYPE_CHECKING:

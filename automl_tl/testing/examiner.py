@@ -10,7 +10,7 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Any
 
-from automl_tl import hookspecs, plugins, settings
+from automl_tl import hookspecs, installed, settings
 from automl_tl.errors import AutoMLError
 from automl_tl.ipc import parent_channel
 from automl_tl.specs import Backbone
@@ -127,7 +127,7 @@ def _spaces(function: Callable[..., Any], own: list[Backbone]) -> dict[str, str 
 def _taken(name: str) -> dict[str, str]:
     """Return what every other plugin announces, and which plugin does."""
     found: dict[str, str] = {}
-    for other in sorted({plugins.BUILTIN, *entry_points(), *files()} - {name}):
+    for other in sorted({installed.BUILTIN, *entry_points(), *files()} - {name}):
         try:
             plugin = load(other)
         except BaseException:  # its own examination says what is wrong with it

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from automl_tl import builtin, plugin_files
 from automl_tl.errors import UsageError
 from automl_tl.hookspecs import PROJECT
-from automl_tl.plugins import BUILTIN
+from automl_tl.installed import BUILTIN
 
 if TYPE_CHECKING:
     from pathlib import Path
