@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import http.client
 import threading
 import time
 import urllib.request
 import uuid
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.error import HTTPError
@@ -30,6 +32,8 @@ _TIMEOUT = 30.0
 """Seconds without a byte."""
 _GRACE = 1.0
 """Seconds that a download has to clean up once it is given up."""
+_ABANDONED = 3600.0
+"""Seconds without a write after which whoever downloads a file was killed."""
 
 
 def from_url(
@@ -83,6 +87,7 @@ def fetch(
         OSError: When it cannot be had, or is not what the checksum says.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with aside.open("w+b") as file:
@@ -92,6 +97,14 @@ def fetch(
         return aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Delete what killed processes left of a file."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                left.unlink()
 
 
 def in_background(

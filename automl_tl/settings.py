@@ -131,7 +131,8 @@ def _range(name: str, parameter: Parameter, value: Mapping[str, Any]) -> Range:
     integer = parameter.kind != "float"
     low, high = (_number(name, parameter, value[end], integer) for end in ("low", "high"))
     if low >= high:
-        raise UsageError(f"{name}: expected a range with low < high, got {low}..{high}.")
+        wanted = f"for one value, give {low} alone" if low == high else "exchange them"
+        raise UsageError(f"{name}: expected a range with low < high, got {low}..{high}: {wanted}.")
     default = parameter.default
     known = default if isinstance(default, Range) else Range(low, high)
     given = value.get("step")

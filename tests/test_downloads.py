@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,17 @@ def fetch(
             heard.append((what, done, total, unit))
 
     return weights_file(net(weights), setting, until, stage)
+
+
+def test_what_a_killed_download_left_goes_with_the_next_one(
+    tmp_path: Path, server: WebServer
+) -> None:
+    abandoned, alive = tmp_path / ".net[1].pth.dead", tmp_path / ".net[1].pth.alive"
+    for left in (abandoned, alive):
+        left.write_bytes(b"half")
+    os.utime(abandoned, (0, time.time() - 2 * 3600))
+    downloads.fetch(f"{server.url}/net.pth", tmp_path / "net[1].pth")
+    assert {path.name for path in tmp_path.iterdir()} == {"net[1].pth", alive.name}
 
 
 def test_bytes_are_told_with_the_servers_size(tmp_path: Path, server: WebServer) -> None:
