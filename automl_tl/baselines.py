@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from automl_tl.ledger import rank
+from automl_tl.ledger import rank, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import optuna
+    from optuna.trial import FrozenTrial
 
     from automl_tl.space import Space
 
+DEEPER_COSTS = 3.0
+"""Seconds of all layers, augmented, over those of the upper half whose activations are new."""
+RECIPES = 8
+"""Trials near the best half, after which all of it is trained, whatever they took."""
 _FIXED = "fixed_params"
 
 
@@ -35,10 +40,13 @@ class Baselines:
         self.done = False
         self._enqueued: set[str] = set()
 
-    def enqueue(self) -> None:
-        """Enqueue the probes; once they are finished, the best to be tuned; then what is deeper.
+    def enqueue(self, left: int | None = None) -> None:
+        """Enqueue the probes; once they are finished, the best to be tuned; later what is deeper.
 
         Call it at the start, and whenever a trial has finished.
+
+        Args:
+            left: How many more trials there will be; None for no bound.
         """
         if self.done:
             return
@@ -47,12 +55,16 @@ class Baselines:
         probed = self._ranked(probes)
         if probed is None:
             return
-        tuned = self._space.tuned([self._space.backbone(params) for params in probed])
+        tuned = self._space.tuned([self._space.backbone(t.system_attrs[_FIXED]) for t in probed])
         self._once("tuned", tuned)
         climbed = self._ranked(tuned)
-        if climbed is not None:
-            self._once("deeper", self._space.deeper(climbed[0]) if climbed else [])
-            self.done = True
+        if climbed is None:
+            return
+        deeper = self._space.deeper(climbed[0].system_attrs[_FIXED]) if climbed else []
+        if deeper and not self._due(climbed[0], left):
+            return
+        self._once("deeper", deeper)
+        self.done = True
 
     @property
     def waiting(self) -> int:
@@ -71,11 +83,23 @@ class Baselines:
                 self._study.enqueue_trial(params)
         self._study.set_user_attr(name, True)
 
-    def _ranked(self, baselines: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    def _due(self, half: FrozenTrial, left: int | None) -> bool:
+        """Whether recipes near the half have had what training all layers will take.
+
+        Which of the two is worth more is not known before, so both get the same: time, or half of
+        the trials that there will be.
+        """
+        trials = self._study.get_trials(deepcopy=False)
+        drawn = [t for t in trials if t.state.is_finished() and _FIXED not in t.system_attrs]
+        if len(drawn) >= (RECIPES if left is None else min(RECIPES, left)):
+            return True
+        return sum(map(seconds, drawn)) >= DEEPER_COSTS * seconds(half)
+
+    def _ranked(self, baselines: Sequence[dict[str, Any]]) -> list[FrozenTrial] | None:
         """Return those that are complete, best first; None while one is not finished."""
         trials = self._study.get_trials(deepcopy=False)
         asked = [trial for trial in trials if trial.system_attrs.get(_FIXED) in baselines]
         if not all(trial.state.is_finished() for trial in asked):
             return None
         complete = [trial for trial in asked if trial.state == TrialState.COMPLETE]
-        return [trial.system_attrs[_FIXED] for trial in sorted(complete, key=rank(self._study))]
+        return sorted(complete, key=rank(self._study))

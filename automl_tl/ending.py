@@ -55,11 +55,20 @@ class Ending:
         if self.seconds_left() <= 0:
             self.stop("the time is up")
 
+    def left(self, begun: int) -> int | None:
+        """Return how many trials are still to begin, None for no bound.
+
+        Args:
+            begun: How many trials run or are granted.
+        """
+        limit = self._bounds.trials
+        return None if limit is None else limit - self._tally.finished - begun
+
     def may_start(self, begun: int) -> bool:
         """Whether another trial may begin; if not, and nothing runs, the search is over.
 
         Args:
-            begun: How many trials run or are granted.
+            begun: As for ``left``.
         """
         target, limit = self._bounds.target, self._bounds.trials
         if target is not None and self._tally.reached(target):

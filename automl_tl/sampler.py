@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
 
-from automl_tl.ledger import Ledger
+from automl_tl.ledger import Ledger, seconds
 from automl_tl.parameters import INPUT, STORED_BY, Range, preferred
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class SeededSampler(BaseSampler):
             return None
         best = ranked[0]
         cheap = next((trial for trial in ranked if self._cheap(trial)), best)
-        share = _seconds(cheap) / (_seconds(cheap) + _seconds(best))
+        share = seconds(cheap) / (seconds(cheap) + seconds(best))
         return best if random.random() < share else cheap
 
     def sample_independent(
@@ -203,11 +203,6 @@ def _near(value: Any, found: BaseDistribution, random: np.random.Generator) -> A
     moved = random.normal(0.0, STEP * span)
     moved = math.copysign(max(abs(moved), step or 0.0), moved)
     return preferred(domain, value * math.exp(moved) if found.log else value + moved)
-
-
-def _seconds(trial: FrozenTrial) -> float:
-    assert trial.duration is not None, "it has finished"
-    return max(trial.duration.total_seconds(), 1e-3)
 
 
 def _good(trials: int) -> int:

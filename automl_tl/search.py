@@ -220,7 +220,7 @@ class Search:
             self._tell({"worker": index, **told, "finished": self._tally.finished})
             if vain := self._tally.in_vain():
                 self._ending.stop(vain)
-            self._baselines.enqueue()
+            self._baselines.enqueue(self._ending.left(self._begun()))
         elif event == "fatal":
             self._fatal = str(message["reason"])
             self._ending.stop(self._fatal)
@@ -257,9 +257,8 @@ class Search:
 
     def _grant(self, crew: Engine, index: int) -> None:
         """Let a worker run trials: one, unless it finds frozen ones to train together."""
-        most, left = TOGETHER, None
-        if self._bounds.trials is not None:
-            left = self._bounds.trials - self._tally.finished - self._begun()
+        most, left = TOGETHER, self._ending.left(self._begun())
+        if left is not None:
             most = min(most, -(-left // crew.workers))  # the last ones are for all workers
         if not self._baselines.done:  # what is drawn now must not come before what they will add
             most = min(most, max(1, self._baselines.waiting))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from automl_tl.baselines import Baselines
+from automl_tl.baselines import DEEPER_COSTS, RECIPES, Baselines
 from automl_tl.facts import FACTS
 from automl_tl.space import Space
 
@@ -19,19 +21,24 @@ if TYPE_CHECKING:
 
 SPACE = Space(tuple(f"a/{number}" for number in range(6)), {})
 PROBES = [(backbone, 0.0) for backbone in SPACE.backbones]
+PROBE_VALUES = (0.5, 0.9, None, 0.7, 0.8, 0.6)
 TUNED = [("a/1", 0.25), ("a/1", 0.5), ("a/4", 0.5), ("a/3", 0.5), ("a/5", 0.5)]
 
 
 def enqueued(study: Study) -> list[tuple[str, float]]:
-    found = [trial.system_attrs["fixed_params"] for trial in study.trials]
+    fixed = [trial.system_attrs.get("fixed_params") for trial in study.trials]
+    found = [params for params in fixed if params is not None]
     return [(params["backbone"], params["depth"]) for params in found]
 
 
-def finish(study: Study, value: float | None, **facts: Any) -> None:
+def finish(study: Study, value: float | None, seconds: float = 1.0, **facts: Any) -> None:
     trial = study.ask()
     SPACE.suggest(trial)
     trial.set_user_attr(FACTS, facts)
-    study.tell(trial, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
+    state = TrialState.FAIL if value is None else TrialState.COMPLETE
+    known = study.tell(trial, value, state=state)
+    known = study.get_trials(deepcopy=False)[known.number]
+    known.datetime_start = known.datetime_complete - timedelta(seconds=seconds)
 
 
 def test_the_best_probes_are_tuned_once_all_are_finished() -> None:
@@ -61,14 +68,42 @@ def test_the_best_goes_deeper_where_it_is_a_half(
     """A quarter that is as good says that more depth brings nothing."""
     study = optuna.create_study(direction="maximize")
     baselines = Baselines(study, SPACE)
-    for value in (0.5, 0.9, None, 0.7, 0.8, 0.6, *values):
+    for value in (*PROBE_VALUES, *values):
         baselines.enqueue()
         assert not baselines.done
         finish(study, value)
     for again in (baselines, baselines, Baselines(study, SPACE)):
-        again.enqueue()
+        again.enqueue(left=0)
         assert again.done
         assert enqueued(study) == [*PROBES, *TUNED, *deeper]
+
+
+@pytest.mark.parametrize(
+    ("left", "took", "before"),
+    [
+        (None, 1, RECIPES),
+        (None, 40, math.ceil(DEEPER_COSTS * 60 / 40)),
+        (50, 1, RECIPES),
+        (7, 1, 4),  # of the last seven, four and those that follow the fourth
+        (1, 1, 1),
+    ],
+)
+def test_recipes_near_the_half_have_what_all_of_it_will_take(
+    left: int | None, took: int, before: int
+) -> None:
+    """Seconds, or half of the trials that are left."""
+    study = optuna.create_study(direction="maximize")
+    baselines = Baselines(study, SPACE)
+    for value in (*PROBE_VALUES, 0.9, 0.95, 0.7, 0.8, 0.6):
+        baselines.enqueue()
+        finish(study, value, seconds=60)
+    for drawn in range(RECIPES + 1):
+        baselines.enqueue(None if left is None else left - drawn)
+        if baselines.done:
+            break
+        finish(study, 0.8, seconds=took)
+    assert drawn == before
+    assert enqueued(study)[-1] == ("a/1", 1.0)
 
 
 def test_a_baseline_that_is_a_twin_has_its_rank() -> None:
