@@ -17,6 +17,7 @@ import numpy as np
 from PIL.PngImagePlugin import ChunkStream
 
 from automl_tl.api import Study
+from automl_tl.cache import contents
 from automl_tl.cache.store import Store
 from automl_tl.cli import config
 from automl_tl.data import archive, decode, sources
@@ -168,7 +169,7 @@ def _cached(name: str) -> Prepare:
             changed.parent.mkdir(parents=True, exist_ok=True)
             changed.write_bytes(data)
             store = Store(folder)
-            read(store.usage)
+            read(contents.usage, store.root)
             entry, _ = store.get("activations", key, array.shape, "float32", write)
             assert np.array_equal(entry.array(), array)
 

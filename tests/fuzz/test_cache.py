@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from automl_tl.cache import contents
 from automl_tl.cache.store import Store
 from tests.fuzz.mutations import fuzzed, mutated, read
 
@@ -44,7 +45,7 @@ def test_a_damaged_array_is_computed_again(
     (changed,) = root.rglob(name)
     changed.write_bytes(draw.draw(mutated([changed.read_bytes()])))
     store = Store(root)
-    read(store.usage)
+    read(contents.usage, store.root)
     read(store.shrink, 1000)
     entry, _ = store.get("activations", KEY, ARRAY.shape, "float32", _write)
     assert np.array_equal(entry.array(), ARRAY)
