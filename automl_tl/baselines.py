@@ -55,12 +55,12 @@ class Baselines:
         probed = self._ranked(probes)
         if probed is None:
             return
-        tuned = self._space.tuned([self._space.backbone(t.system_attrs[_FIXED]) for t in probed])
+        tuned = self._space.tuned([self._space.backbone(_params(trial)) for trial in probed])
         self._once("tuned", tuned)
         climbed = self._ranked(tuned)
         if climbed is None:
             return
-        deeper = self._space.deeper(climbed[0].system_attrs[_FIXED]) if climbed else []
+        deeper = self._space.deeper(_params(climbed[0])) if climbed else []
         if deeper and not self._due(climbed[0], left):
             return
         self._once("deeper", deeper)
@@ -91,9 +91,9 @@ class Baselines:
         """
         trials = self._study.get_trials(deepcopy=False)
         drawn = [t for t in trials if t.state.is_finished() and _FIXED not in t.system_attrs]
-        if len(drawn) >= (RECIPES if left is None else min(RECIPES, left)):
-            return True
-        return sum(map(seconds, drawn)) >= DEEPER_COSTS * seconds(half)
+        enough = RECIPES if left is None else min(RECIPES, left)
+        spent = sum(map(seconds, drawn))
+        return len(drawn) >= enough or spent >= DEEPER_COSTS * seconds(half)
 
     def _ranked(self, baselines: Sequence[dict[str, Any]]) -> list[FrozenTrial] | None:
         """Return those that are complete, best first; None while one is not finished."""
@@ -103,3 +103,9 @@ class Baselines:
             return None
         complete = [trial for trial in asked if trial.state == TrialState.COMPLETE]
         return sorted(complete, key=rank(self._study))
+
+
+def _params(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the parameters that a trial was enqueued with."""
+    params: dict[str, Any] = trial.system_attrs[_FIXED]
+    return params

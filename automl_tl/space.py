@@ -224,7 +224,7 @@ class Space:
     def deeper(self, tuned: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return what follows the best of ``tuned``: as deep as the space allows, augmented.
 
-        It costs three times a half, so it is tried only where a half was better than the others.
+        It costs more than they, so it is tried only where a half was better than the others.
         """
         backbone = self.backbone(tuned)
         if self._first or tuned != self._preferred(backbone, _HALF):

@@ -36,9 +36,9 @@ def finish(study: Study, value: float | None, seconds: float = 1.0, **facts: Any
     SPACE.suggest(trial)
     trial.set_user_attr(FACTS, facts)
     state = TrialState.FAIL if value is None else TrialState.COMPLETE
-    known = study.tell(trial, value, state=state)
-    known = study.get_trials(deepcopy=False)[known.number]
-    known.datetime_start = known.datetime_complete - timedelta(seconds=seconds)
+    number = study.tell(trial, value, state=state).number
+    told = study.get_trials(deepcopy=False)[number]
+    told.datetime_start = told.datetime_complete - timedelta(seconds=seconds)
 
 
 def test_the_best_probes_are_tuned_once_all_are_finished() -> None:
