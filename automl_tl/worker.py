@@ -187,21 +187,29 @@ class Worker:
             if bound is not None and self._config.storage and self._begun() >= bound:
                 break
             attempt = self._ask()
-            twin = self._twins.of(attempt.facts["spec"])
-            if twin is not None:
-                attempt.take_over(self._ledger[twin])
-                self._told(attempt)
+            if self._taken_over(attempt):
                 continue
             with self._watched(attempt):
                 shared = self._runner.shared(attempt.spec)
             common = common if together else shared
-            if shared is None or shared != common:
+            known = attempt.spec in (one.spec for one in together)
+            if shared is None or shared != common or known:
                 alone = attempt
                 break
             together.append(attempt)
-        for batch in (together, [alone] if alone else []):
-            if batch:
-                self._run(batch)
+        if together:
+            self._run(together)
+        if alone and not self._taken_over(alone):
+            self._run([alone])
+
+    def _taken_over(self, attempt: Attempt) -> bool:
+        """Whether a finished trial was the same, so that its figures are told as this one's."""
+        twin = self._twins.of(attempt.facts["spec"])
+        if twin is None:
+            return False
+        attempt.take_over(self._ledger[twin])
+        self._told(attempt)
+        return True
 
     def _look_ahead(self, left: int | None) -> None:
         prospects = self._runner.prospects

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,9 @@ def has_columns(path: Path) -> bool:
 def read_csv(path: Path, confined: bool = False) -> tuple[list[Row], list[str]]:
     """Read the table; UTF-8, with or without a byte order mark, with a header.
 
-    Commas, semicolons and tabs separate. Relative paths count from the file's folder and must stay
-    below it; absolute paths are taken as they are.
+    Commas, semicolons and tabs separate; spaces around a cell count only where they belong to a
+    file's name. Relative paths count from the file's folder and must stay below it; absolute paths
+    are taken as they are.
 
     Args:
         path: The file.
@@ -64,7 +66,7 @@ def read_csv(path: Path, confined: bool = False) -> tuple[list[Row], list[str]]:
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
-            padded = [cell.strip() for cell in cells] + [""] * len(columns)
+            padded = [*cells, *[""] * len(columns)]
             row = _row(path, reader.line_num, dict(zip(columns, padded, strict=False)), confined)
             repeated += (row[0], row[2]) in rows
             rows[row[0], row[2]] = row
@@ -82,7 +84,8 @@ def read_csv(path: Path, confined: bool = False) -> tuple[list[Row], list[str]]:
 
 
 def _row(table: Path, line: int, cells: dict[str, str], confined: bool) -> Row:
-    text, label, split = cells["path"], cells["label"], cells.get("split", "").lower()
+    label, split = cells["label"].strip(), cells.get("split", "").strip().lower()
+    text = _named(table.parent, cells["path"])
     if not text or not label:
         raise DataError(f"{table}, line {line}: expected a path and a label, one is missing.")
     if split and split not in SPLIT_NAMES:
@@ -99,6 +102,15 @@ def _row(table: Path, line: int, cells: dict[str, str], confined: bool) -> Row:
         path = _below(path, f"{table}, line {line}")
     name = PurePosixPath(path).as_posix()
     return table.parent / path, name, label, SPLIT_NAMES.get(split)
+
+
+def _named(folder: Path, cell: str) -> str:
+    """Return a path without the spaces around it, unless they are part of the file's name."""
+    bare = cell.strip()
+    with suppress(OSError):  # a name may be too long for the file system
+        if bare and bare != cell and (folder / cell).is_file():
+            return cell
+    return bare
 
 
 def _below(path: Path, where: str) -> Path:

@@ -242,6 +242,19 @@ def test_csv_with_line_breaks_in_names(tmp_path: Path, write_image: WriteImage) 
         assert all(item.path.is_file() for item in index.items)
 
 
+def test_spaces_in_a_csv_count_where_a_file_bears_them(
+    tmp_path: Path, write_image: WriteImage
+) -> None:
+    names = (" a.png", "b.png ", "c.png", "d.png")
+    for number, name in enumerate(names):
+        write_image(tmp_path / name, number)
+    text = "path,label\n a.png,x\nb.png , y\n c.png ,x \nd.png,y\n"
+    (tmp_path / "t.csv").write_text(text)
+    index = open_data(str(tmp_path / "t.csv"), tmp_path, {})
+    found = {(item.path.name, index.classes[item.label]) for item in index.items}
+    assert found == set(zip(names, "xyxy", strict=True))
+
+
 def test_csv_in_latin_1_is_refused(classes_folder: Path, tmp_path: Path) -> None:
     path = classes_folder / "t.csv"
     path.write_bytes("path,label\ncat/0.png,grün\n".encode("latin-1"))

@@ -50,6 +50,27 @@ def test_frozen_trials_are_recorded_each_on_its_own(tmp_path: Path, photos: Path
         assert len(np.load(folder / "validation_logits.npy")) == trial["validation"]["n"]
 
 
+def test_equal_trials_that_are_asked_for_at_once_are_trained_once(
+    cli: CommandLine, photos: Path
+) -> None:
+    fixed = ("head_units=[]", "dropout=0", "optimizer=adam", "learning_rate=0.01", "depth=0")
+    more = ("weight_decay=0", "batch_size=16", "label_smoothing=0", "epochs=2,3")
+    settings = [part for setting in (*fixed, *more) for part in ("--set", setting)]
+    command = ("--backbone", "torch/tiny", "--study", "s", "--trials", "9", *settings)
+    cli.run("search", str(photos), *command)
+    trials = cli.show("s")["trials"]
+    first: dict[int, int] = {}
+    for trial in trials:
+        epochs = trial["params"]["epochs"]
+        same = first.setdefault(epochs, trial["number"])
+        twin = trial["number"] != same
+        assert trial["notes"] == [
+            f"the same trial as {same}, whose figures it takes over" for _ in range(twin)
+        ]
+    assert len(trials) == 9
+    assert set(first) == {2, 3}
+
+
 def test_of_several_workers_one_starts_the_framework(tmp_path: Path, photos: Path) -> None:
     """It has all CPUs, the others train heads on what it stored; at the end another may test."""
     started = tmp_path / "started"
