@@ -187,7 +187,8 @@ class Study:
             target: Value of the metric that is good enough.
             trial_timeout: Longest that a trial may take, seconds or ``5m``. It then ends with the
                 model so far, or fails when it has none, and is not tried again; a framework that
-                does not obey within ten seconds is ended.
+                does not obey within ten seconds is ended. Without one, that of the study's last
+                search counts on, whatever other bounds are given.
             workers: Processes in all; one a GPU by default, else one. Another engine may choose
                 otherwise.
             workers_per_device: Processes that share each GPU, or the CPU, instead of ``workers``.

@@ -118,6 +118,11 @@ class Attempt:
             raise FinishTraining("the trial's time is up")
         self._owner.check(ahead)
 
+    def waited(self, seconds: float) -> None:
+        """Leave out of its time what other trials took since it was asked for."""
+        self._started += seconds
+        self.deadline += seconds
+
     def take_over(self, twin: optuna.trial.FrozenTrial) -> None:
         """End with the figures of a finished trial of the same parameters, and without a model."""
         figures = {name: fact for name, fact in facts_of(twin).items() if name != FILES}
@@ -260,9 +265,11 @@ class Attempt:
                 closing_seconds=self._owner.closing_seconds(self._parameters),
             )
         self._owner.observe_epoch(self.number, report, value)
-        if prunable and not last and self._settled(report) and self.trial.should_prune():
+        if last:  # whoever wants it to stop has it
+            return
+        if prunable and self._settled(report) and self.trial.should_prune():
             raise PruneTraining("pruned")
-        self.check(0 if last else seconds)
+        self.check(seconds)
 
     def _prunable(self, report: EpochReport) -> bool:
         """Whether each epoch is reported: recording one costs more than training a small head.

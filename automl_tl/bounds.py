@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from automl_tl.errors import UsageError
 from automl_tl.units import is_count, is_number, parse_duration
@@ -72,3 +73,23 @@ def make_bounds(
     longest = None if trial_seconds is None else parse_duration(trial_seconds)
     begun = time.monotonic() if started is None else started
     return Bounds(trials, limit, target, begun, longest)
+
+
+def recorded_bounds(found: Any, metric: str) -> dict[str, Any]:
+    """Return bounds that a study recorded, by the names of ``Study.search``.
+
+    Args:
+        found: What was read: anything.
+        metric: What is optimised.
+
+    Returns:
+        The bounds; none at all when one of them makes no sense, which nobody can have asked for.
+    """
+    if not isinstance(found, dict):
+        return {}
+    trials, seconds, target = (found.get(name) for name in ("trials", "time", "target"))
+    try:
+        make_bounds(metric, 0, trials, seconds, target, None, found.get("trial_timeout"))
+    except UsageError:
+        return {}
+    return found

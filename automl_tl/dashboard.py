@@ -7,6 +7,7 @@ it there would leave a study directory without its storage.
 from __future__ import annotations
 
 import json
+import re
 import threading
 import warnings
 from contextlib import suppress
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 REFRESH_SECONDS = 5.0
+_HERE = re.compile(rf"(?i)(localhost|{re.escape(HOST)}|\[::1\])(:\d+)?")
+"""This machine in a request's Host; a page of another's can make its own name lead here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,10 @@ class Dashboard:
         detail = f"/api/studies/{self._study._study_id}"
 
         def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+            host = environ.get("HTTP_HOST", "")
+            if not _HERE.fullmatch(host):
+                start("403 Forbidden", [("Content-Type", "application/json")])
+                return [json.dumps({"reason": self._not_here(host)}).encode()]
             if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
                 start("405 Method Not Allowed", [("Content-Type", "application/json")])
                 return [b'{"reason": "This dashboard only shows; it changes nothing."}']
@@ -159,6 +166,12 @@ class Dashboard:
             return application(environ, start)
 
         return answer
+
+    def _not_here(self, host: str) -> str:
+        return (
+            f"Expected a request to localhost, {HOST} or [::1], got one to {host!r}: open "
+            f"http://{HOST}:{self._server.server_port}."
+        )
 
     def _flat(
         self, application: Application, environ: WSGIEnvironment, start: StartResponse

@@ -22,6 +22,8 @@ _CURES = (
         "check that the server runs, and the host and the port",
     ),
 )
+_SECRET = re.compile(r"(?i)passw|passphrase|pwd|secret|token")
+"""Names of a URL's options that drivers take a password by, or what is as good as one."""
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 
 
@@ -46,7 +48,29 @@ def not_opened(error: BaseException, url: str) -> str:
 
 def place(url: str) -> str:
     """Return a storage URL without the user and the password."""
-    return url.rsplit("@", maxsplit=1)[-1]
+    return redacted(url).rsplit("@", maxsplit=1)[-1]
+
+
+def redacted(url: str) -> str:
+    """Return a storage URL without its password, wherever that stands; else as it is.
+
+    Of a URL that cannot be taken apart for certain only the scheme is left.
+    """
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    hidden = f"{url.partition('://')[0]}://***"
+    try:
+        parts = make_url(url)
+    except (ArgumentError, ValueError):
+        return hidden
+    secret = [name for name in parts.query if _SECRET.search(name)]
+    if parts.password is None and not secret:
+        return url
+    options = url.partition("?")[2] if parts.password else ""
+    if "@" in f"{parts.host}{parts.database}{options}":  # more of a password that has an @
+        return hidden
+    return parts.difference_update_query(secret).render_as_string()
 
 
 def _package(error: ImportError, url: str) -> str:

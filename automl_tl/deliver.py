@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from automl_tl import export, kept, metrics, storage
 from automl_tl.calibrated import calibrated
+from automl_tl.destination import check_destination
 from automl_tl.errors import ExportError, StudyError, UsageError
 from automl_tl.facts import FACTS, twin_of
 from automl_tl.host import BackendHost
@@ -66,7 +68,7 @@ def export_trial(
 
     Raises:
         StudyError: When no trial is finished yet.
-        UsageError: When the format is unknown.
+        UsageError: When the format is unknown or the destination cannot be a file of it.
         ExportError: When the trial's model is not kept, no temperature can be fitted, the file
             does not agree with the model, or the model not with what the trial recorded.
     """
@@ -88,6 +90,7 @@ def export_trial(
     backbone = plugins.backbone(spec["backbone"])
     backend = plugins.backend(backbone.backend)
     chosen = format or _format(backend, destination)
+    check_destination(chosen, destination, backend.formats)
     arrays = open_arrays(directory, data, store)
     size, resize = spec["image_size"] or backbone.input_size, spec["resize"]
     if (size, resize) not in arrays:
@@ -161,7 +164,7 @@ def _nothing_of(directory: StudyDirectory, study: optuna.Study, number: int | No
 
 def _format(backend: BackendSpec, destination: Path) -> str:
     formats = backend.formats
-    if not destination.suffix and not destination.is_dir():
+    if not destination.suffix and not os.path.isdir(destination):
         return next(iter(formats))
     for name, suffix in formats.items():
         if destination.suffix.lower() == suffix:

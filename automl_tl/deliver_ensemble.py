@@ -12,6 +12,7 @@ import numpy as np
 from automl_tl import calibration, ensemble_trials, export, kept, storage, testsplit
 from automl_tl.calibrated import calibrated
 from automl_tl.deliver import with_classes
+from automl_tl.destination import check_destination
 from automl_tl.ensemble import mean_logits
 from automl_tl.ensemble_facts import ensemble_facts
 from automl_tl.ensemble_onnx import merge, require_onnx
@@ -53,7 +54,8 @@ class EnsembleReport:
         metric: What the members were chosen by.
         validation: The metric of the ensemble on the validation split.
         best: Likewise of its best member.
-        reachable: Likewise of an ensemble of all finished trials, also those without a kept model.
+        reachable: Likewise of an ensemble of the best finished trials, also those without a kept
+            model: of at most 100, of fewer where their probabilities need more than 1 GiB.
         trials: How many these are.
         test: Figures on the test split; empty when the study has not looked at it yet.
         left_out: Trials whose kept models take other pixels than the best one's.
@@ -95,7 +97,8 @@ def export_ensemble(
 
     Raises:
         StudyError: When no trial is finished yet.
-        UsageError: When the destination says another format, or the package onnx is missing.
+        UsageError: When the destination says another format or cannot be a file, or the package
+            onnx is missing.
         ExportError: When no ensemble is better, no temperature can be fitted, the file does not
             agree with its members, or one of these not with what its trial recorded.
     """
@@ -105,6 +108,7 @@ def export_ensemble(
             f"but got {destination}."
         )
     require_onnx()
+    check_destination("onnx", destination, SUFFIXES)
     complete = storage.best_trials(study)
     if not complete:
         raise StudyError(f"The study {directory.name} has no finished trial: search first.")
@@ -143,7 +147,8 @@ def export_ensemble(
         facts,
         stage,
     )
-    everything = ensemble_trials.reachable(directory, data, complete)
+    considered = ensemble_trials.considered(data, complete)
+    everything = ensemble_trials.reachable(directory, data, considered)
     metric = directory.config.metric
     return EnsembleReport(
         export=report,
@@ -152,7 +157,7 @@ def export_ensemble(
         validation=chosen.value,
         best=float(complete[0].values[0]),
         reachable=everything.value if everything else chosen.value,
-        trials=len(complete),
+        trials=len(considered),
         test=test,
         left_out=[
             trial.number

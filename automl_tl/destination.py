@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ FOLDERS = frozenset({"savedmodel"})
 
 
 def check_destination(format: str, destination: Path, suffixes: Mapping[str, str]) -> Path:
-    """Refuse a destination that cannot be a file of the format.
+    """Refuse a format that there is not, or a destination that cannot be a file of it.
 
     Args:
         format: Export format.
@@ -29,8 +30,14 @@ def check_destination(format: str, destination: Path, suffixes: Mapping[str, str
         The path of the model card beside it.
 
     Raises:
-        UsageError: When the name tells another format, or something else is there.
+        UsageError: When the format is unknown, or the name tells another one or, with the card's
+            suffix, is longer than the file system allows, or something else is there.
     """
+    if format not in suffixes:
+        raise UsageError(
+            f"Expected a format that the model can be exported to, {', '.join(suffixes)}, but got "
+            f"{format!r}; choose one of these."
+        )
     suffix = destination.suffix.lower()
     others = {s: name for name, s in suffixes.items() if s != suffixes[format]}
     if suffix in others or suffix == ".md":
@@ -41,12 +48,28 @@ def check_destination(format: str, destination: Path, suffixes: Mapping[str, str
         )
     _check_free(format, destination, destination / f"model{suffixes[format]}")
     card_path = destination.with_name(f"{destination.name}.md")
+    _check_length(card_path)
     if os.path.exists(card_path) and not card.is_card(card_path):
         raise UsageError(
             f"Expected to write the model card to {card_path}, but that file is something else; "
             "choose another name for the model or move that file."
         )
     return card_path
+
+
+def _check_length(card_path: Path) -> None:
+    """Refuse names that a file system has no room for, also in folders that are yet to be made."""
+    there = next(folder for folder in card_path.parents if os.path.exists(folder))
+    names = card_path.relative_to(there).parts
+    for path in (card_path, *(there / name for name in names)):
+        try:
+            os.lstat(path)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise UsageError(
+                    f"Expected a name that leaves room for the model card's, but {path} is too "
+                    "long for the file system; choose a shorter one."
+                ) from None
 
 
 def _check_free(format: str, destination: Path, example: Path) -> None:

@@ -56,7 +56,8 @@ def select(
     al., "Ensemble selection from libraries of models", ICML 2004.
 
     Args:
-        logits: ``(n, classes)`` of each candidate on the same images.
+        logits: ``(n, classes)`` of each candidate on the same images. Their probabilities are
+            held as float32: ``4 * n * classes`` bytes a candidate.
         labels: ``(n,)``.
         metric: What to improve.
         draws: Most draws.
@@ -69,8 +70,8 @@ def select(
     """
     if not logits:
         raise TrialError("Expected the logits of at least one trial to choose among, but got none.")
-    shares = [metrics.probabilities(one) for one in logits]
-    total = np.zeros_like(shares[0])
+    shares = [metrics.probabilities(one).astype(np.float32) for one in logits]
+    total = np.zeros(shares[0].shape)
     drawn: list[int] = []
     values: list[float] = []
     stages: list[tuple[float, int, int]] = []
@@ -114,9 +115,9 @@ def _rate(
 ) -> tuple[float, float]:
     """Return the goodness of mean probabilities and their negative log loss."""
     true = shares[np.arange(len(labels)), labels]
-    loss = float(-np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean())
+    loss = float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
     if metric == "log_loss":
-        return -loss, -loss
+        return -metrics.log_loss(true), -loss
     if metric == "accuracy":  # needs no scikit-learn, whose import takes longer than all the rest
         return float((shares.argmax(axis=1) == labels).mean()), -loss
     floats = np.log(np.maximum(shares, np.finfo(np.float32).tiny)).astype(np.float32)

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from automl_tl.study import StudyDirectory
     from automl_tl.study_data import StudyData
 
+CONSIDERED = 100
+"""So many of the best trials are considered for what would be reached if all had been kept."""
+ROOM = 2**30
+"""Bytes that their probabilities may take."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -65,12 +70,26 @@ def kept(
     return found
 
 
+def considered(
+    data: StudyData, complete: Sequence[optuna.trial.FrozenTrial]
+) -> Sequence[optuna.trial.FrozenTrial]:
+    """Return the trials to ask ``reachable`` of: the best 100, fewer where these need over 1 GiB.
+
+    Args:
+        data: The study's data.
+        complete: Finished trials, the best first.
+    """
+    held = 4 * len(data.rows("validation")) * len(data.classes)
+    return complete[: max(1, min(CONSIDERED, ROOM // max(1, held)))]
+
+
 def reachable(
     directory: StudyDirectory, data: StudyData, complete: Sequence[optuna.trial.FrozenTrial]
 ) -> Ensemble | None:
-    """Choose among all finished trials, kept or not; members are trial numbers.
+    """Choose among finished trials, kept or not; members are trial numbers.
 
-    None when no trial's logits are stored.
+    The probabilities of all are held at once: give it no more than ``considered`` does. None when
+    no trial's logits are stored.
     """
     stored = {
         trial.number: logits

@@ -16,7 +16,7 @@ import numpy as np
 
 from automl_tl import calibration, card
 from automl_tl.destination import check_destination, move_into_place, size_on_disk
-from automl_tl.errors import ExportError, UsageError
+from automl_tl.errors import ExportError
 from automl_tl.identify import identify
 from automl_tl.parity import compare, hold_to_recorded
 from automl_tl.predict import open_alone
@@ -118,11 +118,6 @@ def export_model(
         ExportError: When the file cannot be written or does not agree, or the model does not agree
             with what was recorded; nothing is left behind.
     """
-    if format not in suffixes:
-        raise UsageError(
-            f"Expected a format that a {facts.backend} model can be exported to, "
-            f"{', '.join(suffixes)}, but got {format!r}; choose one of these."
-        )
     model_file = model_file.resolve()
     return prove(
         lambda aside, images: write(

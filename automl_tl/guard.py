@@ -52,7 +52,10 @@ def at_work_on(study: StudyDirectory) -> AbstractContextManager[None]:
 
 
 def at_work(directory: Path) -> bool:
-    """Whether a search is at work on a study; also when that cannot be told."""
+    """Whether a search is at work on a study; also when that cannot be told.
+
+    Of a study in a database, which nobody locks, see ``sharing.at_work``.
+    """
     lock = FileLock(directory / "search.lock")
     try:
         lock.acquire(timeout=0)

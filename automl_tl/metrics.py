@@ -83,6 +83,12 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
 
+def log_loss(true: NDArray[np.floating[Any]]) -> float:
+    """Return the log loss of the true classes' probabilities, ``(n,)``, clipped off 0 and 1."""
+    tiny = np.finfo(np.float64).eps
+    return float(-np.log(np.clip(true, tiny, 1 - tiny)).mean())
+
+
 def by_class(
     logits: NDArray[np.float32], labels: NDArray[np.int64], confidence: float = 0.95
 ) -> list[dict[str, Any]]:
@@ -285,9 +291,7 @@ def _macro_f1(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
 
 
 def _log_loss(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    shares = probabilities(logits)[np.arange(len(labels)), labels]
-    tiny = np.finfo(shares.dtype).eps
-    return float(-np.log(np.clip(shares, tiny, 1 - tiny)).mean())
+    return log_loss(probabilities(logits)[np.arange(len(labels)), labels])
 
 
 _METRICS: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], float]] = (

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +192,26 @@ def preferred(found: Choice | Range, wish: Any = None) -> Any:
     wish = found.preferred if wish is None else wish
     if isinstance(found, Choice):
         options = [encode(option) for option in found.options]
-        return wish if wish in options else options[0]
+        if wish in options or not _numeric(wish, *options):
+            return wish if wish in options else options[0]
+        return min(options, key=lambda option: (_distance(option, wish, options), -option))
     if wish is None:
         wish = math.sqrt(found.low * found.high) if found.log else (found.low + found.high) / 2
     value = min(max(wish, found.low), found.high)
     if found.step:
         value = min(found.low + round((value - found.low) / found.step) * found.step, found.high)
     return round(value) if found.integer else value
+
+
+def _numeric(*values: Any) -> bool:
+    return all(isinstance(value, int | float) and type(value) is not bool for value in values)
+
+
+def _distance(option: float, wish: float, options: Sequence[float]) -> float:
+    """Return how far an option is from a wish: by ratio where no value is 0."""
+    if min(wish, *options) > 0:
+        return abs(math.log(option / wish))
+    return abs(option - wish)
 
 
 def contains(found: Domain, value: Any) -> bool:

@@ -99,7 +99,8 @@ class Outlook:
     Attributes:
         stored: Share of the images whose values at a tap are stored already.
         later: How many later trials are expected to use a cut.
-        price: Seconds that evicting other arrays for so many bytes would cost.
+        price: Seconds that evicting other arrays for so many bytes would cost; infinity where too
+            few can be evicted.
         halves: Whether float16 is exact enough at a cut; may compute a few images.
     """
 
@@ -237,12 +238,14 @@ def _options(
     """Weigh the pixels and every cut at or below the first layer that trains."""
     flops = _flops_at(info, work.fine_tune_at)
     epochs, seen = work.epochs, work.train + work.validation
-    found = [Option(Tap(0), 0, 0.0, epochs * seen * flops / speeds.forward, 0.0)]
+    pixels = epochs * seen * flops / speeds.forward
+    found = [Option(Tap(0), 0, 0.0, pixels, pixels)]
     below = 0
     stored_images = work.train * work.views + work.validation
     for cut in info.cuts:
         if not 0 < cut.index <= work.fine_tune_at:
             continue
+        fits = False
         for dtype in ("float32", "float16"):
             tap, each = Tap(cut.index, None, dtype), _size(cut, dtype)
             size = each * stored_images
@@ -253,23 +256,21 @@ def _options(
             training = epochs * seen * (reading + above)
             computing = stored_images * (cut.flops - below) / speeds.forward
             fill = missing * (computing + size / speeds.write)
-            note = ""
+            cost, note, price = training, "", 0.0
             if size * missing > limits.room:
                 note = f"needs more than the {format_bytes(limits.room)} that a trial may store"
-            elif dtype == "float16" and held and size * 2 <= limits.room:
+            elif fits:
                 note = "float32 fits"
-            found.append(Option(tap, size, fill, training, 0.0, note))
+            elif missing:
+                price = outlook.price(math.ceil(size * missing))
+                note = "the cache is full of what is in use" if price == math.inf else ""
+            if missing and not note:
+                cost += fill / (1 + outlook.later(cut)) + price
+            fits = held and not note
+            found.append(Option(tap, size, fill, training, cost, note))
         if outlook.stored(Tap(cut.index)) == 1:
             below = cut.flops  # what lies deeper is computed from here
-    return [_with_cost(option, info, outlook) for option in found]
-
-
-def _with_cost(option: Option, info: NetworkInfo, outlook: Outlook) -> Option:
-    cost = option.training
-    if option.fill and not option.note:
-        cut = next(cut for cut in info.cuts if cut.index == option.tap.cut)
-        cost += option.fill / (1 + outlook.later(cut)) + outlook.price(option.size)
-    return Option(option.tap, option.size, option.fill, option.training, cost, option.note)
+    return found
 
 
 def _flops_at(info: NetworkInfo, index: int) -> int:

@@ -232,7 +232,7 @@ def find_images(images: Iterable[str | Path]) -> Iterator[Path]:
     """Yield files as they come, and all images in folders, sorted, but the hidden ones.
 
     Broken images are yielded too, but no file whose name and content say that it is none. A folder
-    without any image is yielded itself.
+    without any image is yielded itself, and so is one that cannot be read.
     """
     for image in images:
         path = Path(image)
@@ -245,7 +245,12 @@ def _files_below(folder: Path) -> Iterator[Path]:
     from automl_tl.data.stray import is_stray
 
     visited = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
+    unread: list[Path] = []
+
+    def miss(error: OSError) -> None:
+        unread.append(Path(error.filename))
+
+    for root, folders, files in os.walk(folder, onerror=miss, followlinks=True):
         status = os.stat(root)
         identity = status.st_dev, status.st_ino
         known = identity in visited  # links may lead round in a circle
@@ -254,6 +259,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
         if not known:
             paths = (Path(root, name) for name in sorted(files) if _may_be_image(name))
             yield from (path for path in paths if not is_stray(path))
+    yield from unread
 
 
 def _may_be_image(name: str) -> bool:

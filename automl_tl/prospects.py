@@ -33,11 +33,15 @@ class Prospects:
         self.left = UNBOUNDED
 
     def learn(self, number: int, facts: Mapping[str, Any]) -> None:
-        """Take in a finished trial; twice is no more than once."""
+        """Take in a finished trial; twice is no more than once.
+
+        A frozen one reads pooled features, which are no use to any other.
+        """
         if number not in self._seen and "fine_tune_at" in facts:
             self._seen.add(number)
-            kind = tuple(facts["spec"].get(name) for name in SEEN_BY)
-            self._counts[kind, int(facts["fine_tune_at"])] += 1
+            if facts["fine_tune_at"] < facts["layers"]:
+                kind = tuple(facts["spec"].get(name) for name in SEEN_BY)
+                self._counts[kind, int(facts["fine_tune_at"])] += 1
 
     def later(self, spec: TrialSpec, cut: int) -> float:
         """Return how many later trials are expected to use the values at a cut."""

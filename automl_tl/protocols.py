@@ -57,10 +57,11 @@ class Trainer(Protocol):
         """What is known so far; also after ``run`` was left by an exception."""
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
-        """Write the model as it was at the last reported epoch.
+        """Write the model as it was at the last reported epoch, or as it was given before any.
 
         The file is safetensors with all tensors of the network and the head; ``metadata`` is
-        stored as it is. Works after ``run`` was left by ``FinishTraining`` too.
+        stored as it is. Works after ``run`` was left by ``FinishTraining`` too. A job with
+        ``head_weights`` was given a model; one without has none before its first report.
         """
 
 

@@ -11,6 +11,7 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from automl_tl.bounds import recorded_bounds
 from automl_tl.errors import StudyError
 from automl_tl.study_config import config_text, parse_config
 from automl_tl.study_data import as_csv, as_facts, parse
@@ -99,7 +100,6 @@ def publish_bounds(study: optuna.Study, asked: Mapping[str, Any]) -> None:
         study.set_user_attr(_BOUNDS, dict(asked))
 
 
-def published_bounds(study: optuna.Study) -> dict[str, Any]:
-    """Return the bounds that a study was begun with, by the names of ``Study.search``."""
-    found = study.user_attrs.get(_BOUNDS)
-    return found if isinstance(found, dict) else {}
+def published_bounds(study: optuna.Study, metric: str) -> dict[str, Any]:
+    """Return the bounds that a study was begun with, see ``bounds.recorded_bounds``."""
+    return recorded_bounds(study.user_attrs.get(_BOUNDS), metric)

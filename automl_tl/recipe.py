@@ -10,10 +10,12 @@ from automl_tl.installed import package_version
 from automl_tl.modelfile import ModelFacts, source_id
 from automl_tl.plugins import get_plugins
 from automl_tl.types import Head
+from automl_tl.weights import is_published
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from automl_tl.specs import Backbone
     from automl_tl.study_config import Config
     from automl_tl.study_data import StudyData
 
@@ -41,7 +43,6 @@ def model_facts(
     plugins = get_plugins()
     backbone = plugins.backbone(spec["backbone"])
     packages = plugins.backend(backbone.backend).packages
-    published = backbone.pretrained if config.weights[backbone.key] != "none" else None
     head = Head(
         classes=len(data.classes),
         units=tuple(spec["head_units"]),
@@ -64,7 +65,7 @@ def model_facts(
         versions={name: package_version(name) for name in ("automl-tl", *packages)},
         licences={
             "architecture": backbone.licence,
-            "weights": published.licence if published else "none",
+            "weights": _weights_licence(backbone, config.weights[backbone.key]),
         },
         extra={
             "data": {
@@ -77,3 +78,10 @@ def model_facts(
             "trials": trials,
         },
     )
+
+
+def _weights_licence(backbone: Backbone, file: str) -> str:
+    if file == "none":
+        return "none"
+    published = backbone.pretrained
+    return published.licence if published and is_published(backbone, file) else "unknown"

@@ -34,7 +34,8 @@ def search_bounds(
         trials: As for ``Study.search``.
         time: Likewise.
         target: Likewise.
-        trial_timeout: Likewise.
+        trial_timeout: Likewise; without one, that of before counts on: it guards every trial and is
+            never used up.
         started: ``time.monotonic()`` from which ``time`` counts; now by default.
         tell: Told which bounds were chosen where none was given.
 
@@ -45,12 +46,12 @@ def search_bounds(
     study = open_study(directory)
     ledger = Ledger(study)
     ledger.look()
+    earlier = directory.bounds() or published_bounds(study, directory.config.metric)
+    if trial_timeout is None:
+        trial_timeout = earlier.get("trial_timeout")
     if trials is None and time is None and target is None:
-        earlier = directory.bounds() or published_bounds(study)
         if earlier.get("trials") is None or ledger.counted < earlier["trials"]:
             trials, time, target = (earlier.get(name) for name in ("trials", "time", "target"))
-        if trial_timeout is None:  # it is never used up
-            trial_timeout = earlier.get("trial_timeout")
     bounds = make_bounds(
         directory.config.metric, ledger.counted, trials, time, target, started, trial_timeout
     )

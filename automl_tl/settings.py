@@ -83,7 +83,8 @@ def domain(name: str, value: Any) -> Domain:
         if not value:
             raise UsageError(f"{name}: expected at least one value, got an empty list.")
         options = tuple(_check(name, parameter, option) for option in value)
-        return Choice(options) if len(options) > 1 else Fixed(options[0])
+        known = getattr(parameter.default, "preferred", None)
+        return Choice(options, known) if len(options) > 1 else Fixed(options[0])
     return Fixed(_check(name, parameter, value))
 
 

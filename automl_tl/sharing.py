@@ -31,6 +31,16 @@ DIED = "its process died"
 SILENT = "its worker was silent for too long"
 
 
+def at_work(study: optuna.Study) -> bool:
+    """Whether a running trial of a study in a database may be alive; also when nobody knows."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    stale = storage.stale(study)
+    return not all(
+        owner.dead_here(trial.user_attrs.get(OWNER)) or trial._trial_id in stale
+        for trial in running
+    )
+
+
 class Sharing:
     """Keeps a search's study clear of dead trials, whoever else is at work on it.
 

@@ -230,7 +230,7 @@ def heard(study: optuna.Study, trials: Iterable[FrozenTrial]) -> set[int]:
 
 
 def _enqueue_again(study: optuna.Study, trial: FrozenTrial) -> None:
-    params = trial.params or trial.system_attrs.get("fixed_params", {})
+    params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
     study.enqueue_trial(params, user_attrs={RETRY_OF: trial.number})
 
 

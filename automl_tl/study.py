@@ -24,13 +24,13 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from automl_tl.bounds import recorded_bounds
 from automl_tl.errors import StudyError
 from automl_tl.files import read_json, read_text, write_json, write_text
 from automl_tl.metrics import DIRECTIONS
 from automl_tl.study_config import read_config, write_config
 from automl_tl.study_data import as_csv, as_facts, parse
+from automl_tl.units import is_count, is_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -197,15 +197,18 @@ class StudyDirectory:
             result = read_json(self.path / "result.json")
         except (OSError, ValueError):
             return None
-        return result if _is_result(result, self.config.metric) else None
+        return result if _is_result(result) else None
 
     def bounds(self) -> dict[str, Any]:
-        """Return the bounds of the last search, by the names of ``Study.search``; or nothing."""
+        """Return the bounds of the last search, by the names of ``Study.search``.
+
+        Nothing when there was none, or the file is damaged: they can be given again.
+        """
         try:
             asked = read_json(self.path / "bounds.json")
         except (OSError, ValueError):
             return {}
-        return asked if isinstance(asked, dict) else {}
+        return recorded_bounds(asked, self.config.metric)
 
     def write_bounds(self, asked: Mapping[str, Any]) -> None:
         """Remember the bounds of a search.
@@ -266,11 +269,21 @@ def reference(path: Path) -> str:
     return shlex.quote(text if set(text) & {"/", "\\"} else f"./{text}")
 
 
-def _is_result(result: Any, metric: str) -> bool:
-    if not isinstance(result, dict) or not isinstance(result.get("test"), dict):
+def _is_result(result: Any) -> bool:
+    if not isinstance(result, dict) or not _are_figures(result.get("test")):
         return False
-    test, interval = result["test"], result["test"].get("interval")
-    numbers = [result.get("trial"), result.get("evaluations"), test.get(metric), test.get("n")]
-    if not isinstance(interval, list) or len(interval) != 2:
+    if "ensemble" in result:
+        ensemble = result["ensemble"]
+        if not isinstance(ensemble, dict) or not _are_figures(ensemble.get("test")):
+            return False
+    return is_number(result.get("trial")) and is_number(result.get("evaluations"))
+
+
+def _are_figures(test: Any) -> bool:
+    """Whether these may be what ``testsplit.figures`` returned."""
+    if not isinstance(test, dict):
         return False
-    return all(isinstance(n, int | float) and np.isfinite(n) for n in (*numbers, *interval))
+    interval = test.get("interval")
+    if not (is_count(test.get("n")) and isinstance(interval, list) and len(interval) == 2):
+        return False
+    return all(map(is_number, (*map(test.get, DIRECTIONS), *interval)))

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from automl_tl import metrics
+from automl_tl import guard, metrics, sharing
 from automl_tl.ensemble_trials import propose
 from automl_tl.facts import FACTS, RETRY_OF, facts_of
-from automl_tl.guard import at_work
 from automl_tl.needed import missing_files
 from automl_tl.storage import best_trials
 
@@ -51,7 +50,7 @@ def summarise(directory: StudyDirectory, data: StudyData, study: optuna.Study) -
         "backbones": list(directory.config.backbones),
         "plugins": list(directory.config.plugins),
         "state": {name: states.count(name) for name in ("complete", "pruned", "failed", "running")},
-        "interrupted": running and not at_work(directory.path),
+        "interrupted": running and not _at_work(directory, study),
         "trials": trials,
         "best": best,
         "ensemble": propose(directory, data, complete),
@@ -60,6 +59,12 @@ def summarise(directory: StudyDirectory, data: StudyData, study: optuna.Study) -
         "reuse": _reuse(study, data),
         "warnings": warnings,
     }
+
+
+def _at_work(directory: StudyDirectory, study: optuna.Study) -> bool:
+    if directory.config.storage is None:
+        return guard.at_work(directory.path)
+    return sharing.at_work(study)  # its searches hold no lock
 
 
 def _trial(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 
 from automl_tl.errors import UsageError
 
@@ -22,19 +23,21 @@ def parse_duration(text: str | float) -> float:
     if match and any(match.groups()):
         hours, minutes, seconds = (float(group or 0) for group in match.groups())
         total = 3600 * hours + 60 * minutes + seconds
-        if total > 0:
+        if 0 < total < math.inf:
             return total
     raise UsageError(f"Expected a duration such as 90s, 30m or 1h30m, got {str(text)!r}.")
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a finite number; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a number that a float holds, and finite; true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def is_count(value: object, least: int = 1) -> bool:
     """Whether a value is a whole number, not below the least."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return isinstance(value, int) and is_number(value) and value >= least
 
 
 def format_duration(seconds: float) -> str:

@@ -33,6 +33,11 @@ def location(weights: PretrainedWeights) -> Path:
     return default_root() / DOWNLOADS / f"{(weights.sha256 or '')[:16]}-{file}"
 
 
+def is_published(backbone: Backbone, file: str) -> bool:
+    """Whether a study's weights are the published ones, not a person's own file or ``none``."""
+    return backbone.pretrained is not None and file == str(location(backbone.pretrained))
+
+
 def is_address(setting: str) -> bool:
     """Whether ``--weights`` names a place on the internet rather than a file."""
     return setting.startswith(("https://", "http://", hub.PREFIX))

@@ -197,9 +197,11 @@ class Worker:
                 alone = attempt
                 break
             together.append(attempt)
+        started = time.monotonic()
         if together:
             self._run(together)
         if alone and not self._taken_over(alone):
+            alone.waited(time.monotonic() - started)
             self._run([alone])
 
     def _taken_over(self, attempt: Attempt) -> bool:

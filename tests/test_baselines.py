@@ -10,6 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from automl_tl import storage
 from automl_tl.baselines import DEEPER_COSTS, RECIPES, Baselines
 from automl_tl.facts import FACTS
 from automl_tl.space import Space
@@ -116,6 +117,30 @@ def test_a_baseline_that_is_a_twin_has_its_rank() -> None:
     finish(study, 0.95, twin_of=7)
     baselines.enqueue()
     assert enqueued(study)[len(PROBES)] == ("a/5", 0.25)
+
+
+@pytest.mark.parametrize("interrupted", range(len(PROBES) + len(TUNED)))
+def test_one_that_is_tried_again_is_waited_for_and_ranked(interrupted: int) -> None:
+    study = optuna.create_study(direction="maximize")
+    baselines = Baselines(study, SPACE)
+    values = {**dict(zip(PROBES, PROBE_VALUES, strict=True)), ("a/1", 0.25): 0.8, ("a/1", 0.5): 0.9}
+    tried: list[tuple[str, float | None]] = []
+    while not baselines.done:
+        baselines.enqueue(left=0)
+        if not baselines.waiting:
+            break
+        trial = study.ask()
+        spec = SPACE.suggest(trial)
+        tried.append((spec.backbone, spec.depth))
+        if len(tried) == interrupted + 1:
+            storage.fail(study, study.trials[trial.number], {"reason": "it was stopped"})
+            continue
+        value = values.get((spec.backbone, spec.depth or 0.0), 0.7)
+        state = TrialState.FAIL if value is None else TrialState.COMPLETE
+        study.tell(trial, value, state=state)
+    again = tried.pop(interrupted)
+    assert again in tried
+    assert sorted(map(str, tried)) == sorted(map(str, [*PROBES, *TUNED, ("a/1", 1.0)]))
 
 
 def test_a_kill_loses_and_doubles_none() -> None:

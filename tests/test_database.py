@@ -6,6 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
 import optuna
 import pytest
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
@@ -18,6 +19,10 @@ from automl_tl.database import Database
 from automl_tl.errors import StudyError
 from automl_tl.heart import Heart
 from automl_tl.sharing import Sharing
+from automl_tl.study import StudyDirectory
+from automl_tl.study_config import Config
+from automl_tl.study_data import StudyData
+from automl_tl.summary import summarise
 from tests.servers import mysql, postgres, server
 
 if TYPE_CHECKING:
@@ -298,3 +303,32 @@ def test_two_that_create_the_tables_at_once(tmp_path: Path) -> None:
     for thread in both:
         thread.join()
     assert len(opened) == 4
+
+
+def test_a_search_is_at_work_unless_all_that_runs_is_known_to_be_dead(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BEAT_SECONDS", 1)
+    monkeypatch.setattr(database, "STALE_SECONDS", 2)
+    study = _study(url)
+    silent, dead = storage.ask(study), storage.ask(study)
+    assert sharing.at_work(study), "nobody knows of a trial without a sign"
+    dead.set_user_attr(owner.OWNER, {**owner.sign("gone", 0), "started": 1.0})
+    heart = Heart(study, ELSEWHERE)
+    heart.add(silent)
+    assert sharing.at_work(study), "a trial elsewhere has a heart"
+    heart.remove(silent)
+    time.sleep(4.5)
+    assert not sharing.at_work(study)
+    storage.ask(study).set_user_attr(owner.OWNER, owner.sign("here", 0))
+    assert sharing.at_work(study), "a new one runs here"
+
+
+def test_a_live_study_in_a_database_was_not_interrupted(url: str, tmp_path: Path) -> None:
+    data = StudyData(("a",), (), np.array([], np.int64), (), (), "none", {})
+    study = storage.create_optuna(tmp_path, url, "s", "maximize")
+    made = StudyDirectory.create(tmp_path / "s", Config("s", "x", (), storage=url), data)
+    trial = storage.ask(study)
+    for started, interrupted in ((owner.sign("live", 0)["started"], False), (1.0, True)):
+        trial.set_user_attr(owner.OWNER, {**owner.sign("live", 0), "started": started})
+        assert summarise(made, data, study)["interrupted"] == interrupted

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +143,19 @@ def test_what_is_evicted_counts() -> None:
     assert plan_of(5, price=lambda size: size / 1e12).tune == Tap(4)
 
 
+def test_where_too_little_can_be_evicted_nothing_is_stored() -> None:
+    full = plan_of(5, price=lambda size: math.inf)
+    assert full.tune == Tap(0)
+    assert "the cache is full of what is in use" in {option.note for option in full.options}
+    assert all(math.isfinite(option.cost) for option in full.options)
+    assert plan_of(5, price=lambda size: math.inf, stored=lambda tap: 1.0).tune == Tap(4)
+    asked: list[int] = []
+    plan_of(5, price=lambda size: asked.append(size) or 0.0, stored=lambda tap: 0.75)
+    sizes = {option.size for option in full.options}
+    assert asked
+    assert all(4 * size in sizes for size in asked), "what is stored needs no room"
+
+
 def test_a_stored_shallower_cut_is_better_than_the_pixels() -> None:
     """A deeper cut has no room; the one that is there spares half of the way."""
     deep, shallow = Tap(4), Tap(2)
@@ -161,9 +175,10 @@ def test_float16_is_for_what_float32_has_no_room_for_and_only_where_it_is_exact(
     assert plan_of(5, room=20 * MIB, halves=lambda cut: False).tune == Tap(0)
     assert plan_of(5, room=GIB, halves=lambda cut: True).tune == Tap(4)
     disk = Speeds(forward=2.0**34, read=2.0**26)
-    assert plan_of(5, memory=MIB, speeds=disk, halves=lambda cut: True).tune == Tap(
-        4, None, "float16"
-    )
+    for memory in (MIB, 14 * MIB):  # of the 21.9 and 10.9 MiB of the training images
+        found = plan_of(5, memory=memory, speeds=disk, halves=lambda cut: True)
+        assert found.tune == Tap(4, None, "float16"), memory
+    assert plan_of(5, memory=22 * MIB, speeds=disk, halves=lambda cut: True).tune == Tap(4)
 
 
 def test_the_plan_says_what_it_saves() -> None:
@@ -188,13 +203,15 @@ def test_prospects_follow_what_was_seen() -> None:
     prospects.left = 10
     first = prospects.later(spec, 4)  # type: ignore[arg-type]
     assert 0 < first < 10
-    for number, at in enumerate((8, 5, 2, 5)):
-        prospects.learn(number, {"spec": vars(spec), "fine_tune_at": at})
-        prospects.learn(number, {"spec": vars(spec), "fine_tune_at": at})
+    for number, at in enumerate((7, 5, 2, 5)):
+        for _ in range(2):
+            prospects.learn(number, {"spec": vars(spec), "fine_tune_at": at, "layers": 8})
     deep, shallow = prospects.later(spec, 4), prospects.later(spec, 2)  # type: ignore[arg-type]
     assert first < deep < shallow < 10
     other = SimpleNamespace(**{**vars(spec), "augmentation": 1.0})
     assert prospects.later(other, 4) < deep  # type: ignore[arg-type]
+    prospects.learn(9, {"spec": vars(spec), "fine_tune_at": 8, "layers": 8})
+    assert prospects.later(spec, 4) < deep, "a frozen trial reads none"  # type: ignore[arg-type]
 
 
 def test_speeds_are_measured_once_and_rounded(tmp_path: Path, monkeypatch: Any) -> None:

@@ -102,7 +102,7 @@ def test_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_first_bounds_are_the_studys() -> None:
     study = optuna.create_study()
-    assert published_bounds(study) == {}
+    assert published_bounds(study, "accuracy") == {}
     publish_bounds(study, {"trials": 5})
     publish_bounds(study, {"trials": 9})
-    assert published_bounds(study) == {"trials": 5}
+    assert published_bounds(study, "accuracy") == {"trials": 5}

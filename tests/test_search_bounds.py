@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,3 +92,34 @@ def test_a_seed_that_nothing_takes_is_refused(seed: Any, tmp_path: Path) -> None
 def test_workers_are_counted(directory: StudyDirectory, workers: Any) -> None:
     with pytest.raises(UsageError, match="workers: expected a whole number from 1"):
         Study.open(directory.path).search(workers=workers)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"trials": "x"},
+        {"trials": [3]},
+        {"time": {}},
+        {"time": "1" * 400},
+        {"target": "a"},
+        {"target": 10**400},
+        {"trials": 9, "trial_timeout": [1]},
+        [9],
+    ],
+)
+def test_recorded_bounds_that_make_no_sense_are_none(directory: StudyDirectory, found: Any) -> None:
+    (directory.path / "bounds.json").write_text(json.dumps(found))
+    study = storage.open_optuna(directory.path, None, "s", 0)
+    study.set_user_attr("automl_tl:bounds", found)  # a stranger's database
+    bounds, said = _resume(directory)
+    assert (bounds.trials, bounds.trial_seconds) == (50, None)
+    assert said == ["No bound was given: at most 50 more trials and 1h 00m."]
+
+
+def test_a_limit_for_a_trial_outlives_the_other_bounds(directory: StudyDirectory) -> None:
+    _resume(directory, trials=10, trial_timeout="5m")
+    assert _resume(directory, trials=20)[0].trial_seconds == 300
+    assert directory.bounds() == ASKED | {"trials": 20, "trial_timeout": "5m"}
+    assert _resume(directory, time="1h")[0].trial_seconds == 300
+    assert _resume(directory, trial_timeout="9m")[0].trial_seconds == 540
+    assert _resume(directory, trials=30)[0].trial_seconds == 540

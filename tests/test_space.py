@@ -160,7 +160,30 @@ def test_every_backbone_is_probed_and_the_best_are_tuned_within_the_space() -> N
     assert space.deeper(tuned[0]) == []
     assert [space.backbone(p) for p in found] == [p["backbone"] for p in found]
     assert {p["learning_rate"] for p in found} == {1e-3}
-    assert {p["batch_size"] for p in found} == {8}
+    assert {p["batch_size"] for p in found} == {16}
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ({"depth": [0.0, 0.5, 1.0]}, [0.0, 0.5]),
+        ({"depth": [0.0, 0.75]}, [0.0, 0.0, 0.75]),
+        ({"depth": [0.125, 1.0]}, [0.125, 0.125, 1.0]),
+        ({"learning_rate": [1e-4, 2e-2]}, [2e-2, 2e-2, 2e-2]),
+        ({"augmentation": [1.0, 0.5]}, [None, 0.5, 0.5]),
+        ({"epochs": [2, 9, 40]}, [9, 9, 9]),
+        ({"optimizer": ["sgd", "adam"]}, ["adam", "adam", "adam"]),
+        ({"schedule": ["constant", "cosine"]}, ["constant", "constant", "constant"]),
+    ],
+)
+def test_of_listed_values_the_first_trials_have_the_closest(
+    setting: dict[str, Any], expected: list[Any]
+) -> None:
+    """The probe, the quarter and the half; what is equal comes once."""
+    (name,) = setting
+    space = Space(("a/x",), setting)
+    found = [*space.probes(), *space.tuned(["a/x"])]
+    assert [params.get(name) for params in found] == expected
 
 
 def test_what_a_probe_was_is_not_tried_again() -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -124,10 +125,16 @@ class Store:
         return (self.place(kind, key) / "meta.json").is_file()
 
     def price(self, size: int) -> float:
-        """Return the seconds that evicting others for ``size`` more bytes would cost, as known."""
+        """Return the seconds that evicting others for ``size`` more bytes would cost, as known.
+
+        Infinity when too much is in use, so that ``begin`` would find no room.
+        """
         entries = self.entries()
         excess = contents.used(self.root, entries) + size - self.max_bytes
-        return sum(float(entry.meta["seconds"]) for entry in victims(entries, excess))
+        chosen = victims(entries, excess)
+        if sum(int(entry.meta["bytes"]) for entry in chosen) < excess:
+            return math.inf
+        return sum(float(entry.meta["seconds"]) for entry in chosen)
 
     @contextmanager
     def lock(

@@ -124,8 +124,8 @@ def _print_ensemble(made: EnsembleReport) -> None:
     metric = made.metric.replace("_", " ")
     print(
         f"  trials {words.members(made.members)}: validation {metric} {number(made.validation)}, "
-        f"best trial {number(made.best)}; an ensemble of any of all {made.trials} trials would "
-        f"reach {number(made.reachable)}"
+        f"best trial {number(made.best)}; an ensemble of any of the best {made.trials} trials "
+        f"would reach {number(made.reachable)}"
     )
     if made.left_out:
         numbers = ", ".join(map(str, made.left_out))

@@ -159,7 +159,8 @@ def resume(
     """Continue a study that was stopped, or search it further.
 
     --log adds to what logs the study; trials that are finished already are not told of. A study
-    that was searched with --plugin needs it again, because no recorded file is run by itself.
+    that was searched with --plugin needs it again, because no recorded file is run by itself. A
+    --trial-timeout that was given before counts on until another is given.
     """
     from automl_tl.api import Study
     from automl_tl.cli.config import from_flags

@@ -127,8 +127,9 @@ def _reuse(reuse: Mapping[str, Any]) -> str:
     from automl_tl.units import format_duration, plural
 
     return (
-        f"{plural(reuse['decoded'], 'image')} decoded, {plural(reuse['prefix_passes'], 'pass')} of "
-        f"frozen layers over {plural(reuse['prefix_images'], 'image')}; stored arrays saved "
+        f"{plural(reuse['decoded'], 'image')} decoded at the start, "
+        f"{plural(reuse['prefix_passes'], 'pass')} of frozen layers over "
+        f"{plural(reuse['prefix_images'], 'image')}; stored arrays saved "
         f"{format_duration(reuse['seconds_saved'])}."
     )
 

@@ -212,13 +212,18 @@ def _choose(groups: list[_Group], share: float, leave: int) -> list[_Group]:
 
 
 def _check_coverage(groups: list[_Group], titles: list[str], notes: list[str]) -> None:
-    for split in _STRICTEST_FIRST:
+    for split in reversed(_STRICTEST_FIRST):
         covered = {group.label for group in groups if group.split == split}
         absent = [title for label, title in enumerate(titles) if label not in covered]
         if absent and split == "train":
             raise DataError(
                 f"The class {absent[0]!r} has no image to train on: all of them are in the "
                 "validation or test split of the data; add some to train."
+            )
+        if not covered:
+            raise DataError(
+                f"No image is left for the {split} split, which the data does not give: every "
+                "class has one distinct image to train on; add some, or give that split."
             )
         if absent:
             listed = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")

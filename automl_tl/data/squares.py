@@ -37,10 +37,11 @@ def _read(path: str) -> bytes:
     try:
         if os.path.isfile(path):
             return Path(path).read_bytes()
+        if os.path.isdir(path):
+            os.scandir(path).close()  # says where that is why no image was found in it
+            raise ImageError("a folder without any image")
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from None
     except MemoryError:
         raise ImageError("too large for the memory") from None
-    if os.path.isdir(path):
-        raise ImageError("a folder without any image")
     raise ImageError("no regular file" if os.path.exists(path) else "no such file")

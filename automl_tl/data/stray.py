@@ -20,9 +20,9 @@ def is_stray(path: Path) -> bool:
     """
     if path.suffix.lower() in suffixes():
         return False
-    if not path.is_file():  # a pipe would wait for ever
-        return True
     try:
+        if not path.is_file():  # a pipe would wait for ever
+            return True
         with path.open("rb") as file:
             return not may_be_picture(file.read(_HEAD))
     except OSError:

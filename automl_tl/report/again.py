@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import re
 import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from automl_tl.database_errors import redacted
 from automl_tl.errors import AutoMLError
 from automl_tl.identify import identify
 from automl_tl.installed import package_version
 from automl_tl.networks import network_spec
 from automl_tl.plugins import get_plugins
-from automl_tl.weights import location
+from automl_tl.weights import is_published
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 PACKAGES = ("automl-tl", "optuna", "numpy", "pillow", "scikit-learn", "onnxruntime")
 BACKBONES = 50
 """Of so many backbones the weights' hashes are listed."""
-
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]*@")
 
 
 def again(
@@ -67,12 +65,12 @@ def again(
 def command(config: Config, bounds: Mapping[str, Any]) -> str:
     """Return the command that asks the same of a new study, quoted for a shell.
 
-    A range with a scale or a step of its own has no place on a command line; such settings are
-    read from ``search.toml``, see ``options``.
+    The trials to begin with, and a range with a scale or a step of its own, have no place on a
+    command line; they are read from ``search.toml``, see ``options``.
     """
     asked = options(config, bounds)
     settings = {name: _setting(value) for name, value in config.settings.items()}
-    if None in settings.values():
+    if config.first or None in settings.values():
         return "automl-tl search --config search.toml"
     words = ["automl-tl", "search", config.data]
     for name, value in asked.items():
@@ -107,6 +105,7 @@ def options(config: Config, bounds: Mapping[str, Any]) -> dict[str, Any]:
         "weights": {key: file for key, file in config.weights.items() if not _published(key, file)},
         "set": dict(config.settings),
         "log": list(config.log),
+        "first": [dict(one) for one in config.first],
         "plugins": {"files": list(config.plugins)} if config.plugins else None,
     }
     return {name: value for name, value in asked.items() if value not in (None, {}, [])}
@@ -119,13 +118,7 @@ def _duration(asked: Any) -> Any:
 def _published(key: str, file: str) -> bool:
     """Whether these are the weights that a backbone starts from anyway, on any machine."""
     backbone = get_plugins().backbones.get(key)
-    published = backbone.pretrained if backbone else None
-    return published is not None and file == str(location(published))
-
-
-def redacted(text: str) -> str:
-    """Return text with the passwords of URLs left out."""
-    return _PASSWORD.sub(r"\1***@", text)
+    return backbone is not None and is_published(backbone, file)
 
 
 def _setting(value: Any) -> str | None:

@@ -138,7 +138,7 @@ def _answer(
     why = missing_files(directory.config) or "Its plugin is not installed."
     latency: Facts = {"problem": f"The latency is not known. {why}"}
     if size is not None and spec["backbone"] in get_plugins().backbones:
-        latency = measure(model, row["framework"], size)
+        latency = measure(directory, best["trial"], row["framework"], size)
     validation, test = best["validation"], best["test"]
     return {
         "trial": best["trial"],

@@ -10,23 +10,27 @@ import numpy as np
 
 from automl_tl.errors import AutoMLError
 from automl_tl.host import BackendHost
+from automl_tl.kept import model_file
 from automl_tl.machine import available_cpus
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from automl_tl.study import StudyDirectory
 
 WARM_UP = 3
 RUNS = 30
 SECONDS = 3.0
 
 
-def measure(model: Path, backend: str, image_size: int) -> dict[str, Any]:
+def measure(
+    directory: StudyDirectory, number: int, backend: str, image_size: int
+) -> dict[str, Any]:
     """Time a stored model on this machine's CPU, one image a call.
 
     The clock runs around the call into the framework's process, handing over the pixels included.
 
     Args:
-        model: A model file of the study.
+        directory: The study directory.
+        number: Of the trial whose model it is.
         backend: Name of the backend that wrote it.
         image_size: Side of its input in pixels.
 
@@ -36,8 +40,15 @@ def measure(model: Path, backend: str, image_size: int) -> dict[str, Any]:
     """
     import psutil
 
+    model = directory.model(number)
     if not model.is_file():
-        return {"problem": "The latency is not known, because the model's file is gone."}
+        why = "the model's file is gone."
+        if model_file(directory, number):
+            why = (
+                "the whole model is not written yet: the search's end or `automl-tl export` "
+                "writes it."
+            )
+        return {"problem": f"The latency is not known, because {why}"}
     threads = min(psutil.cpu_count(logical=False) or 1, available_cpus())
     pixels = np.random.default_rng(0).integers(0, 256, (1, image_size, image_size, 3), np.uint8)
     try:

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from automl_tl.study import StudyDirectory
     from automl_tl.study_data import StudyData
 
-CONSIDERED = 100
-"""So many of the best trials are considered for what would be reached if all had been kept."""
-
 
 def together(
     directory: StudyDirectory,
@@ -54,7 +51,8 @@ def together(
     counted = result.get("ensemble", {})
     members = list(proposed["members"]) if proposed else []
     value = proposed["value"] if proposed else float(best.values[0])
-    found = ensemble_trials.reachable(directory, data, complete[:CONSIDERED])
+    considered = ensemble_trials.considered(data, complete)
+    found = ensemble_trials.reachable(directory, data, considered)
     metric = directory.config.metric
     more = (
         found is not None
@@ -77,7 +75,7 @@ def together(
         "reachable": {
             "value": found.value,
             "members": len(found.draws),
-            "trials": min(len(complete), CONSIDERED),
+            "trials": len(considered),
         }
         if found and more
         else None,

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from automl_tl.host import BackendHost, RemoteTrainer
+    from automl_tl.host import BackendHost
+    from automl_tl.protocols import Trainer
     from automl_tl.specs import Backbone
     from automl_tl.testing.arrays import Array, Tensors
     from automl_tl.types import EpochReport, NetworkInfo, TrainFacts
@@ -275,7 +276,7 @@ class Bench:
         return self.finished(job, trainer, recorder, keep)
 
     def finished(
-        self, job: TrainJob, trainer: RemoteTrainer, recorder: Recorder, keep: bool = False
+        self, job: TrainJob, trainer: Trainer, recorder: Recorder, keep: bool = False
     ) -> Trained:
         """Return what a trainer has trained so far."""
         path = self._new("trained", ".safetensors")

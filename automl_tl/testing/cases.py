@@ -203,6 +203,7 @@ class BackendTestCase(_NetworkCase):
     test_warm_heads = _test(trainer_checks.check_warm_heads)
     test_promises = _test(trainer_checks.check_promises)
     test_stops = _test(trainer_checks.check_stops)
+    test_early_stops = _test(trainer_checks.check_early_stops)
     test_poolings = _test(trainer_checks.check_poolings)
 
 

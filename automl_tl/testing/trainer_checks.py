@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -141,6 +142,24 @@ def check_stops(bench: Bench) -> Iterator[Finding]:
     )
 
 
+def check_early_stops(bench: Bench) -> Iterator[Finding]:
+    """Stopped in its first epoch of fine-tuning, a trial's model is the one that was warmed up."""
+    job = bench.job(bench.middle, warmup=PhaseSpec(2, 1e-3), fine_tuning=PhaseSpec(3, 1e-2))
+    trainer, recorder = SplitTrainer(job, bench.host), _StoppingEarly(job.warmup.epochs)
+    with suppress(FinishTraining):
+        trainer.run(recorder)
+    trained = bench.finished(job, trainer, recorder, keep=True)
+    logits = bench.host.load(trained.path).logits(bench.images[TRAIN:])
+    off = difference(logits, trained.logits[-1])
+    yield on_backend(
+        bench,
+        "early stops",
+        "the head that was given in the model that is saved before an epoch ended",
+        f"logits that differ by {off:.2g} of the largest",
+        off <= TOLERANCE,
+    )
+
+
 def check_poolings(bench: Bench) -> Iterator[Finding]:
     """A head pools as it says, from stored arrays as from the pixels."""
     base = bench.job(bench.end).head
@@ -193,11 +212,26 @@ class _Stopping(Recorder):
             raise self._error
 
 
+class _StoppingEarly(Recorder):
+    """Stops at the first step after so many epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self._epochs = epochs
+
+    def step(self, what: str, done: int, total: int) -> None:
+        """Hear of a step, of which some images are behind."""
+        super().step(what, done, total)
+        if done and len(self.reports) == self._epochs:
+            raise FinishTraining("enough")
+
+
 TRAINER_CHECKS: tuple[Callable[[Bench], Iterator[Finding]], ...] = (
     check_reports,
     check_heads,
     check_warm_heads,
     check_promises,
     check_stops,
+    check_early_stops,
     check_poolings,
 )

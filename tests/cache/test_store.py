@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -170,6 +171,10 @@ def test_the_bound_holds_even_when_everything_is_in_use(tmp_path: Path) -> None:
     fill(store, {"n": 0}, 0, rows=40)
     with pytest.raises(CacheError, match="in use and has no room for 640 B more"):
         store.begin("things", {"n": 1}, (40, 4), "float32")
+    assert store.price(640) == math.inf
+    assert store.price(100) == 0.0
+    age(store, 3600)
+    assert 0 < store.price(640) < math.inf
 
 
 def test_a_waiting_process_is_asked_and_may_give_up(tmp_path: Path) -> None:

@@ -44,9 +44,9 @@ def served(made: Made) -> Iterator[Dashboard]:
     assert not thread.is_alive()
 
 
-def get(dashboard: Dashboard, path: str, method: str = "GET") -> bytes:
+def get(dashboard: Dashboard, path: str, method: str = "GET", **headers: str) -> bytes:
     root = dashboard.url.partition("/dashboard")[0]
-    request = urllib.request.Request(root + path, method=method)
+    request = urllib.request.Request(root + path, method=method, headers=headers)
     with urllib.request.urlopen(request, timeout=20) as answer:
         body: bytes = answer.read()
     return body
@@ -104,6 +104,21 @@ def test_nothing_can_be_changed_through_it(made: Made, served: Dashboard) -> Non
         with pytest.raises(urllib.error.HTTPError, match="405"):
             get(served, path, method)
     assert len(made.study.trials) == 6
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:8080", "[::2]", ""])
+def test_a_page_of_another_name_cannot_read_it(made: Made, served: Dashboard, host: str) -> None:
+    (made.directory.path / "report.html").write_text("<p>a report</p>")
+    for path in ("/report", "/api/studies/0"):
+        with pytest.raises(urllib.error.HTTPError, match="403") as refused:
+            get(served, path, Host=host)
+        reason = json.loads(refused.value.read())["reason"]
+        assert f"got one to {host!r}: open http://127.0.0.1:" in reason
+
+
+@pytest.mark.parametrize("host", ["LOCALHOST:9", "127.0.0.1", "[::1]:8080"])
+def test_this_machine_has_several_names(served: Dashboard, host: str) -> None:
+    assert get(served, "/api/studies/0", Host=host)
 
 
 def test_notes_follow_the_search_and_spare_what_people_wrote(made: Made) -> None:

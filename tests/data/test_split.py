@@ -171,6 +171,15 @@ def test_a_class_without_training_images_is_an_error() -> None:
         assign(labels, hashes, given, seed=0)
 
 
+def test_given_splits_that_leave_nothing_to_validate_on_are_an_error() -> None:
+    labels, hashes, given = numbers(3, 3)
+    given[:] = ["train", "test", "test"] * 2
+    with pytest.raises(DataError, match="No image is left for the validation split"):
+        assign(labels, hashes, given, seed=0)
+    given[1] = "train"
+    assert "validation" in assign(labels, hashes, given, seed=0).splits
+
+
 SPLITS = st.sampled_from([None, "train", "validation", "test"])
 ROWS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40), SPLITS), max_size=120)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from automl_tl.predict import find_images
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 def test_only_strays_are_strays(tmp_path: Path) -> None:
@@ -44,3 +47,15 @@ def test_a_stray_that_is_named_is_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     assert list(find_images([tmp_path / "notes.txt"])) == [tmp_path / "notes.txt"]
     assert list(find_images([tmp_path])) == [tmp_path], "a folder without any image says so"
+
+
+def test_what_cannot_be_looked_at_is_no_stray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a folder whose names may be read, but not what they stand for."""
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", denied)
+    assert not is_stray(tmp_path / "photo")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,12 @@ from automl_tl.kept import head_weights
 from automl_tl.recorded import open_study
 from automl_tl.report.trials import rows, time_spent
 from automl_tl.report.write import write_report
+from automl_tl.search_bounds import search_bounds
 from tests.fuzz.mutations import fuzzed, mutated, read
 from tests.report.conftest import fill, make
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.fuzz.conftest import Fresh
@@ -41,7 +44,10 @@ _seldom = settings(fuzzed, max_examples=max(10, fuzzed.max_examples // 10))
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = fill(make(tmp_path_factory.mktemp("sound"), images=10), 4)
-    made.directory.write_bounds({"trials": 20, "time": 60.0, "target": None})
+    result = made.directory.result()
+    assert result is not None
+    made.directory.write_result({**result, "ensemble": {"members": [], "test": result["test"]}})
+    made.directory.write_bounds({"trials": 20, "time": 60.0, "target": 0.9, "trial_timeout": "5m"})
     return made.directory.path
 
 
@@ -54,7 +60,7 @@ def test_any_study_is_shown_or_refused(
     study = read(Study.open, _changed(fresh, sound, name, draw))
     if study:
         read(study.summary)
-        study._directory.bounds()
+        read(_bounds, study)
 
 
 @pytest.mark.slow
@@ -67,6 +73,37 @@ def test_any_study_is_reported_or_refused(
     study = read(Study.open, _changed(fresh, sound, name, draw))
     if study:
         read(_report, study, fresh())
+
+
+@pytest.mark.parametrize("name", ["result.json", "bounds.json"])
+def test_any_value_may_be_another(fresh: Fresh, sound: Path, name: str) -> None:
+    """Of what is well-formed, most edits of bytes leave the types alone."""
+    path = fresh() / "study"
+    shutil.copytree(sound, path)
+    opened = Study.open(path)
+    for text in _others(json.loads((sound / name).read_bytes())):
+        (path / name).write_text(text)
+        opened.summary()
+        _bounds(opened)
+        if name == "result.json" and opened._directory.result():
+            _report(opened, path.parent)
+
+
+def _others(value: Any, whole: str = "%s") -> Iterator[str]:
+    """Yield a JSON text with each of its values missing, and as each of some odd ones."""
+    for odd in ("x", [], {}, [1], {"a": None}, None, True, -1, 0, 0.5, 10**400, float("nan")):
+        yield whole % json.dumps(odd)
+    for key, one in value.items() if isinstance(value, dict) else ():
+        rest = json.dumps({k: v for k, v in value.items() if k != key})
+        yield whole % rest
+        around = ", ".join(
+            f"{json.dumps(k)}: {'%s' if k == key else json.dumps(v)}" for k, v in value.items()
+        )
+        yield from _others(one, whole % f"{{{around}}}")
+
+
+def _bounds(study: Study) -> None:
+    search_bounds(study._directory, None, None, None, None, started=None, tell=lambda event: None)
 
 
 def _report(study: Study, cache: Path) -> Any:

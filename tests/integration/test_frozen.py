@@ -71,6 +71,18 @@ def test_equal_trials_that_are_asked_for_at_once_are_trained_once(
     assert set(first) == {2, 3}
 
 
+def test_a_trial_that_waited_for_a_batch_did_not_take_its_time(
+    cli: CommandLine, photos: Path
+) -> None:
+    command = ("--study", "s", "--trials", "12", *FROZEN, "--set", "image_size=32,40")
+    cli.run("search", str(photos), *command)
+    trials = storage.open_optuna(cli.folder / "studies" / "s", None, "s", 0).trials
+    began = min(trial.datetime_start.timestamp() for trial in trials)
+    ended = max(trial.datetime_complete.timestamp() for trial in trials)
+    spent = sum(trial.user_attrs["facts"]["duration_s"] for trial in trials)
+    assert 0 < spent <= ended - began + 0.1
+
+
 def test_of_several_workers_one_starts_the_framework(tmp_path: Path, photos: Path) -> None:
     """It has all CPUs, the others train heads on what it stored; at the end another may test."""
     started = tmp_path / "started"

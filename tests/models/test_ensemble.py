@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -99,6 +100,25 @@ def test_hopelessly_wrong_members_do_no_harm():
         found = select([far, near], np.array([0, 1]), metric)
         assert found.draws == {1: 1} and np.isfinite(found.value)
     assert np.isfinite(mean_logits([far, near], [0.5, 0.5])).all()
+
+
+def test_a_log_loss_is_the_same_for_one_trial_and_for_several():
+    labels = np.array([1, 1, 1])
+    one = np.array([[100.0, 0.0], [0.0, 5.0], [0.0, 5.0]], np.float32)
+    value = metrics.value(one, labels, "log_loss")
+    assert select([one], labels, "log_loss").value == pytest.approx(value, rel=1e-6)
+
+
+def test_a_candidate_takes_four_bytes_an_image_and_class():
+    trials, labels = some_trials(0, trials=30, n=400, classes=50)
+    tracemalloc.start()
+    try:
+        select(trials, labels, "accuracy", draws=2)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    array = 4 * 400 * 50
+    assert peak < (len(trials) + 10) * array
 
 
 def test_the_softmax_of_the_mean_is_the_mean_of_the_softmax():

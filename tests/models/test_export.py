@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import nullcontext
 
 import numpy as np
@@ -162,11 +163,21 @@ def test_destinations_that_cannot_be(export, tmp_path, pixels):
             export(name)
     with pytest.raises(ExportError, match="choose another place"):
         export("file/model.onnx")
-    with pytest.raises(ExportError, match="too long"):
-        export("x" * 300 + ".onnx")
-    with pytest.raises(UsageError, match=r"a torch model .*onnx, litert, savedmodel, saf.*'tfl'"):
+    with pytest.raises(UsageError, match=r"the model can .*onnx, litert, savedmodel, saf.*'tfl'"):
         export(format="tfl")
     assert (tmp_path / "notes.onnx.md").read_text() == "my own notes"
+
+
+@pytest.mark.parametrize("folder", [".", "new/folder"])
+def test_a_name_that_leaves_no_room_for_the_cards_is_refused_at_once(export, tmp_path, folder):
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    for length in (longest - 2, longest, longest + 9):
+        with pytest.raises(UsageError, match=r"Expected a name .*\.onnx\.md is too long"):
+            export(f"{folder}/{'x' * (length - 5)}.onnx", fault="raises")
+    with pytest.raises(UsageError, match="too long"):
+        export(f"{'x' * (longest + 1)}/m.onnx", fault="raises")
+    assert not [name for name in everything(tmp_path) if name.startswith(("new", "x"))]
+    assert export(f"{folder}/{'x' * (longest - 8)}.onnx").card.is_file()
 
 
 def test_formats_of_one_name_have_cards_of_their_own(export, tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,7 +14,8 @@ from safetensors.numpy import save_file
 
 from automl_tl import onnx_model
 from automl_tl.data.decode import decode
-from automl_tl.errors import ExportError, UsageError
+from automl_tl.data.squares import Squares
+from automl_tl.errors import ExportError, ImageError, UsageError
 from automl_tl.identify import identify
 from automl_tl.metrics import probabilities
 from automl_tl.predict import find_images, open_model
@@ -275,3 +277,22 @@ def test_a_model_can_be_moved_alone(write_onnx, photos, tmp_path):
     assert onnx.load_model(moved, load_external_data=False).graph.initializer
     with open_model(moved) as predictor:
         assert next(predictor.classify([photos / "red"])).ranked[0][0] == "red"
+
+
+def test_folders_that_cannot_be_read_are_named(photos, monkeypatch):
+    scandir = os.scandir
+    locked = {str(photos / "green"), str(photos / "red" / "more")}
+    (photos / "red" / "more").mkdir()
+
+    def denied(path):
+        if str(path) in locked:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    found = list(find_images([photos]))
+    assert {str(path) for path in found if path.is_dir()} == locked
+    assert len(found) == 8
+    assert list(find_images([photos / "green"])) == [photos / "green"]
+    with pytest.raises(ImageError, match="Permission denied"):
+        Squares().start()((str(photos / "green"), 8, "squash"))

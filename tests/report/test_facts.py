@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
+import pytest
+import tomli_w
 
 from automl_tl import metrics
 from automl_tl.cli.config import from_file
+from automl_tl.database_errors import place, redacted
 from automl_tl.plugins import get_plugins
 from automl_tl.report import failures, trials
-from automl_tl.report.again import command, options, redacted
+from automl_tl.report.again import command, options
 from automl_tl.report.findings import findings
 from automl_tl.report.images import Images
 from automl_tl.settings import parse_setting
@@ -44,6 +47,16 @@ def test_without_a_complete_trial_there_is_no_answer(empty: Made) -> None:
     assert facts["failures"] == {}
     assert facts["calibration"] is None
     assert facts["search"]["listed"][0]["state"] == "pruned"
+
+
+def test_a_model_of_which_the_head_alone_is_written_is_not_gone(empty: Made) -> None:
+    empty.add(empty.study, empty.logits("validation", 0.9))
+    answer = empty.facts()["answer"]
+    assert answer["latency"]["problem"].endswith("because the model's file is gone.")
+    empty.directory.head(0).write_bytes(b"a head")
+    answer = empty.facts()["answer"]
+    assert "gone" not in answer["latency"]["problem"]
+    assert "the search's end or `automl-tl export` writes it" in answer["latency"]["problem"]
 
 
 def test_a_twin_is_listed_and_has_neither_rank_nor_vote(empty: Made) -> None:
@@ -190,14 +203,21 @@ def test_the_command_asks_the_same_again(tmp_path: Path) -> None:
     assert dict(parse_setting(text) for text in given) == settings
     assert words[words.index("--time") + 1] == "90s"
     file = tmp_path / "search.toml"
-    import tomli_w
-
     file.write_text(tomli_w.dumps(options(config, {"trials": 8})), encoding="utf-8")
     read = from_file(file)
     assert (read.data, read.backbone, read.trials) == (config.data, config.backbones, 8)
     assert dict(read.set) == settings
     stepped = replace(config, settings={"dropout": {"low": 0.0, "high": 0.5, "step": 0.25}})
     assert command(stepped, {}) == "automl-tl search --config search.toml"
+
+
+def test_the_first_trials_are_asked_for_again(tmp_path: Path) -> None:
+    first = ({"backbone": "torch/tiny", "depth": 0, "head_units": [64]}, {"learning_rate": 0.003})
+    config = Config("s", "/d", ("torch/tiny",), first=first)
+    assert command(config, {}) == "automl-tl search --config search.toml"
+    file = tmp_path / "search.toml"
+    file.write_text(tomli_w.dumps(options(config, {})), encoding="utf-8")
+    assert from_file(file).first == first
 
 
 def test_only_weights_that_another_machine_would_not_have_are_named() -> None:
@@ -212,11 +232,28 @@ def test_only_weights_that_another_machine_would_not_have_are_named() -> None:
     assert [words[i + 1] for i, w in enumerate(words) if w == "--log"] == ["tensorboard", "mlflow"]
 
 
-def test_passwords_are_left_out() -> None:
-    url = "postgresql+psycopg://me:s3cret@host/name"
-    assert redacted(url) == "postgresql+psycopg://me:***@host/name"
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:s3cret@host/name", "postgresql://me:***@host/name"),
+        ("postgresql://me@srv:s3cret@host/name", "postgresql://me%40srv:***@host/name"),
+        ("mysql://me:two s3cret?@host/name?charset=utf8", "mysql://***"),
+        ("mysql://me:two s3cret@host/name?charset=x", "mysql://me:***@host/name?charset=x"),
+        ("postgresql://host/name?user=me&password=s3cret", "postgresql://host/name?user=me"),
+        ("mysql://host/name?passwd=s3cret", "mysql://host/name"),
+        ("postgresql://host/name?sslpassword=s3cret", "postgresql://host/name"),
+        ("postgresql://me:an@s3cret@host/name", "postgresql://***"),
+        ("postgresql://me:an@other/s3cret@host/name", "postgresql://***"),
+        ("postgresql://me:s3cret@host:port/name", "postgresql://***"),
+        ("postgresql://me@host/name?sslmode=require", "postgresql://me@host/name?sslmode=require"),
+        ("sqlite:////home/me/what?.db", "sqlite:////home/me/what?.db"),
+    ],
+)
+def test_passwords_are_left_out(url: str, shown: str) -> None:
+    assert redacted(url) == shown
     config = Config("s", "d", (), storage=url)
-    assert "s3cret" not in command(config, {}) + str(options(config, {}))
+    assert options(config, {})["storage"] == shown
+    assert "s3cret" not in command(config, {}) + place(url)
 
 
 def test_the_clock_counts_what_lies_before_a_moment() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from automl_tl import metrics
+from automl_tl import ensemble_trials, metrics
 from automl_tl.modelfile import ModelFacts
 from automl_tl.types import Head
 
@@ -66,6 +66,19 @@ def test_members_values_and_what_all_trials_would_reach(halves: Made) -> None:
     assert found["members"][1]["recipe"].startswith("keras/Other, fine-tuned from layer 6 of 12")
 
 
+def test_the_best_trials_alone_are_considered(
+    halves: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete = list(range(halves.data.labels.size))
+    held = 4 * 3 * len(halves.data.rows("validation"))
+    assert ensemble_trials.considered(halves.data, complete) == complete[:100]  # type: ignore[arg-type]
+    monkeypatch.setattr(ensemble_trials, "ROOM", 5 * held + 1)
+    assert ensemble_trials.considered(halves.data, complete) == complete[:5]  # type: ignore[arg-type]
+    halves.add(halves.study, logits_of(halves, np.zeros(held // 12, bool)))
+    monkeypatch.setattr(ensemble_trials, "CONSIDERED", 3)
+    assert halves.facts()["together"]["reachable"]["trials"] == 3
+
+
 def test_the_test_split_is_told_only_where_an_export_counted_it(halves: Made) -> None:
     before = halves.directory.result()
     assert before is not None
@@ -95,6 +108,19 @@ def test_the_test_split_is_told_only_where_an_export_counted_it(halves: Made) ->
     members[0]["draws"] += 1
     halves.directory.write_result({**counted, "ensemble": {"members": members, "test": test}})
     assert halves.facts()["together"]["test"] is None
+
+
+def test_figures_of_an_ensemble_that_are_none_are_computed_again(halves: Made) -> None:
+    sound = halves.directory.result()
+    assert sound is not None
+    members = halves.facts()["together"]["members"]
+    members = [{key: one[key] for key in ("trial", "draws", "weight")} for one in members]
+    without = {name: value for name, value in sound["test"].items() if name != "interval"}
+    for odd in ([1], None, {"members": members}, {"members": members, "test": without}):
+        halves.directory.write_result({**sound, "ensemble": odd})
+        assert halves.directory.result() is None
+        assert halves.facts()["together"]["test"] is None
+    halves.report()
 
 
 def test_where_no_ensemble_is_better_it_says_so(empty: Made) -> None:

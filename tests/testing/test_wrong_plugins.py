@@ -45,6 +45,7 @@ NETWORKS = [
     ("swallows_stops", "stops", "no error at all"),
     ("ignores_weight_decay", "heads", "logits that differ by"),
     ("saves_the_first_epoch", "saved model", "logits that differ by"),
+    ("saves_the_head_as_it_is", "early stops", "logits that differ by"),
     ("mirrors_views", "views", "features that are off by"),
     ("calibrates_nothing", "calibration", "values that differ by"),
     ("lossy_export", "export", "does not agree with the trained model"),

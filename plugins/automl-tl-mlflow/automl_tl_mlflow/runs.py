@@ -9,8 +9,11 @@ import functools
 import os
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from filelock import FileLock
+
+from automl_tl.errors import PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +37,9 @@ class Store:
     Args:
         directory: The study directory.
         study: Its name, which the experiment gets.
+
+    Raises:
+        PluginError: When MLflow cannot be told of the directory's path.
     """
 
     def __init__(self, directory: Path, study: str) -> None:
@@ -41,13 +47,14 @@ class Store:
         from mlflow.tracking import MlflowClient
 
         folder = directory / "mlflow"
+        url = _url(folder / "mlflow.db")
         folder.mkdir(parents=True, exist_ok=True)
         self._study = study
         self._runs: dict[int, str] = {}
         self._gathered: dict[str, list[Metric]] = {}
         self._flushed = time.monotonic()
         with FileLock(folder / "mlflow.db.lock"):  # two workers must not create it at once
-            self._client: MlflowClient = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+            self._client: MlflowClient = MlflowClient(url)
             found = self._client.get_experiment_by_name(study)
             self._experiment = (
                 found.experiment_id
@@ -118,6 +125,16 @@ class Store:
 def open_store(directory: Path, study: str) -> Store:
     """Return the store of a study, opened once a process."""
     return Store(directory, study)
+
+
+def _url(path: Path) -> str:
+    text = str(path)
+    if "?" in text or unquote(text) != text:  # MLflow decodes, SQLAlchemy cuts: no form survives
+        raise PluginError(
+            f"Expected a study directory without ? and without % before two hexadecimal digits, "
+            f"which MLflow takes for another path, got {path.parent.parent}: rename that folder."
+        )
+    return f"sqlite:///{text}"
 
 
 def _validation(trial: FinishedTrial) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from automl_tl.errors import PluginError
 from automl_tl.specs import FinishedEpoch, FinishedTrial
 from automl_tl_mlflow.plugin import automl_tl_epoch_finished, automl_tl_trial_finished
 
@@ -138,3 +139,20 @@ def test_two_workers_may_begin_at_once(tmp_path: Path) -> None:
         _, said = worker.communicate(timeout=120)
         assert worker.returncode == 0, said
     assert sorted(runs(tmp_path)) == ["trial-0000", "trial-0001"]
+
+
+@pytest.mark.parametrize("name", ["100% c#", "a&b=c;d+e@f"])
+def test_a_folder_may_have_other_characters(tmp_path: Path, name: str) -> None:
+    automl_tl_trial_finished(
+        FinishedTrial("s", tmp_path / name, 0, "complete", "accuracy", 0.5, {}, {})
+    )
+    assert sorted(runs(tmp_path / name)) == ["trial-0000"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["what?", "50%20"])
+def test_a_folder_that_mlflow_would_take_for_another_is_refused(tmp_path: Path, name: str) -> None:
+    trial = FinishedTrial("s", tmp_path / name, 0, "complete", "accuracy", 0.5, {}, {})
+    with pytest.raises(PluginError, match=r"Expected a study directory without \? and without %"):
+        automl_tl_trial_finished(trial)
+    assert list(tmp_path.iterdir()) == []

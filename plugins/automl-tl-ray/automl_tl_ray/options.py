@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import urllib.parse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,8 +39,11 @@ def checked(options: Mapping[str, Any]) -> Options:
     _host_and_port(address)
     if gpus is None:
         return Options(address, None)
-    if isinstance(gpus, bool) or not isinstance(gpus, int | float) or not gpus > 0:
-        raise UsageError(f"Expected --gpus-per-trial above 0, such as 0.25 or 1, got {gpus}.")
+    number = isinstance(gpus, int | float) and not isinstance(gpus, bool)
+    if not number or not 0 < gpus <= sys.float_info.max:
+        raise UsageError(
+            f"Expected --gpus-per-trial above 0 and finite, such as 0.25 or 1, got {gpus}."
+        )
     if gpus > 1 and gpus != int(gpus):
         raise UsageError(f"Expected --gpus-per-trial up to 1 or whole, as Ray does, got {gpus:g}.")
     return Options(address, float(gpus))

@@ -30,7 +30,9 @@ def test_other_addresses_are_refused(address: Any) -> None:
         checked({"address": address})
 
 
-@pytest.mark.parametrize("gpus", [0, -1, 1.5, float("nan"), "1", True])
+@pytest.mark.parametrize(
+    "gpus", [0, -1, 1.5, float("nan"), float("inf"), pytest.param(10**400, id="huge"), "1", True]
+)
 def test_gpus_that_ray_does_not_have_are_refused(gpus: Any) -> None:
     with pytest.raises(UsageError, match="Expected --gpus-per-trial"):
         checked({"gpus_per_trial": gpus})

@@ -142,10 +142,9 @@ class TorchTrainer:
         cuts = [source.cut for source in (*stage.train, stage.validation)]
         if min(stage.fine_tune_at, *cuts) < layers:
             self._built().freeze(stage.fine_tune_at)
-        tuned = self._layer_parameters(stage.fine_tune_at)
-        # Stopped before the phase's first report, the layers are still as they were.
-        self._keep(tuned)
-        self._trained = self._head_parameters() | tuned
+        self._trained = self._head_parameters() | self._layer_parameters(stage.fine_tune_at)
+        # Stopped before the phase's first report, the model is still as it was.
+        self._keep(self._trained)
         peak = stage.spec.learning_rate
         # An array of its own for every epoch is read once, so there is no use in holding it.
         self._hold = len({source.path for source in stage.train}) == 1

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from automl_tl.errors import FinishTraining, PruneTraining, TrialError
 from automl_tl.schedules import learning_rate
@@ -238,6 +240,28 @@ def test_the_file_holds_the_last_reported_epoch(workshop, recorder, tmp_path, li
     trainer.save(path, shop.facts(job).metadata())
     logits = shop.backend.load(path).logits(shop.pixels[shop.validation_rows])
     np.testing.assert_allclose(logits, seen.reports[-1].validation_logits, rtol=1e-4, atol=1e-5)
+
+
+def test_stopped_in_its_first_epoch_the_file_holds_the_head_that_was_given(
+    workshop, recorder, tmp_path
+):
+    shop = workshop()
+    cut = shop.cut(0.6)
+    job = shop.tuning(cut, cut)
+    widths = pairwise((job.info.features, *job.head.units, job.head.classes))
+    shapes = [shape for a, b in widths for shape in ((a, b), (b,))]
+    weights = tuple(np.full(shape, 0.1, np.float32) for shape in shapes)
+    job = dataclasses.replace(job, head_weights=weights)
+    trainer = shop.backend.trainer(job)
+    with pytest.raises(FinishTraining):
+        trainer.run(recorder(FinishTraining("time is up"), steps=2))
+    path = tmp_path / "model.safetensors"
+    trainer.save(path, shop.facts(job).metadata())
+    expected = tmp_path / "given.safetensors"
+    shop.backend.assemble(job.network, job.head, weights, expected, shop.facts(job).metadata())
+    found, given = load_file(path), load_file(expected)
+    assert found.keys() == given.keys()
+    assert all(np.array_equal(found[name], given[name]) for name in given)
 
 
 def test_a_trial_pruned_before_its_first_epoch_has_no_model(workshop, recorder, tmp_path):
