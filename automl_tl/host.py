@@ -203,7 +203,10 @@ class BackendHost:
                 kind, value = child.channel.receive()
                 if kind == "progress":
                     # What is told may call the child again, which serves it while it waits.
-                    child.channel.send(("told", _tell(progress, value)))
+                    told = _tell(progress, value)
+                    if told and child is not self._child:  # such a call failed, which ended it
+                        raise told
+                    child.channel.send(("told", told))
                 elif kind == "raise":
                     raise getattr(errors, value[0])(value[1])
                 elif kind == "broken":

@@ -14,13 +14,13 @@ from automl_tl import networks
 from automl_tl.cache import pixels
 from automl_tl.data import near_duplicates, sources, split
 from automl_tl.data.decode import header_size
-from automl_tl.errors import DataError
+from automl_tl.errors import DataError, StudyError
 from automl_tl.plugins import get_plugins
 from automl_tl.study_data import StudyData
 from automl_tl.units import are, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from automl_tl.cache.store import Store
@@ -96,6 +96,39 @@ def decode_arrays(
             facts = pixels.key(prepared.dataset_hash, size, resize)
             arrays[size, resize] = (path, pixels.identity(facts))
     return arrays, decoded, prepared
+
+
+def drop_unsound(data: StudyData, sizes: Mapping[Any, list[int]], store: Store) -> None:
+    """Delete stored pixel arrays that lack images of a study.
+
+    They were decoded where a format was not known, say, and are decoded anew when they are needed.
+    """
+    for resize, wanted in sizes.items():
+        for size in wanted:
+            entry = store.find(pixels.KIND, pixels.key(data.dataset_hash, size, resize))
+            if entry and _lost(data, map(int, entry.meta["broken"])):
+                store.discard(entry)
+
+
+def check_sound(data: StudyData, broken: Mapping[int, str]) -> None:
+    """Raise ``StudyError`` when images of a study's splits cannot be used.
+
+    Args:
+        data: Of the study.
+        broken: Reason by row of every image that cannot be decoded here.
+    """
+    if lost := _lost(data, broken):
+        named = "; ".join(f"{data.names[row]} ({broken[row]})" for row in lost[:_NAMED])
+        more = f"; and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        raise StudyError(
+            f"Expected to decode all images that the study was begun with, but "
+            f"{plural(len(lost), 'image')} cannot be decoded here: {named}{more}. Install the Pillow "
+            "that the study was begun with, or start a new study without them."
+        )
+
+
+def _lost(data: StudyData, broken: Iterable[int]) -> list[int]:
+    return [row for row in sorted(broken) if data.splits[row]]
 
 
 def read_images(

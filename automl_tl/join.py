@@ -215,10 +215,12 @@ def join_study(
     specs = prepare.network_specs(config, space, store)
     _check_weights(prepare.identities(specs), published)
     sizes = intake.image_sizes(config, space)
-    arrays, decoded, _ = intake.decode_arrays(index, sizes, store, stage, files)
-    facts = {**published.data.facts, "source": index.source, "decoded": decoded}
-    names = tuple(item.name for item in index.items)
-    data = replace(published.data, names=names, facts=facts)
+    data = replace(published.data, names=tuple(item.name for item in index.items))
+    intake.drop_unsound(data, sizes, store)
+    arrays, decoded, prepared = intake.decode_arrays(index, sizes, store, stage, files)
+    intake.check_sound(data, prepared.broken)
+    facts = {**data.facts, "source": index.source, "decoded": decoded}
+    data = replace(data, facts=facts)
     study = StudyDirectory.create(path, config, data)
     return study, data, networks.Networks(specs, arrays)
 

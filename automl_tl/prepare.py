@@ -12,7 +12,9 @@ from automl_tl.devices import check_device
 from automl_tl.errors import DataError, StudyError
 from automl_tl.host import BackendHost
 from automl_tl.intake import (
+    check_sound,
     decode_arrays,
+    drop_unsound,
     image_sizes,
     in_order,
     open_data,
@@ -184,9 +186,10 @@ def open_arrays(
     """Find a study's pixel arrays, decoding what the cache lost.
 
     Raises:
-        StudyError: When the images are no longer those of the study.
+        StudyError: When the images are no longer those of the study, or some cannot be decoded.
     """
     sizes = image_sizes(study.config, study_space(study.config))
+    drop_unsound(data, sizes, store)
     found: Arrays = {}
     for resize, wanted in sizes.items():
         for size in wanted:
@@ -208,6 +211,7 @@ def open_arrays(
             f"The images in {study.config.data} have changed since the study "
             f"{study.name} began: put them back, or start a new study."
         )
+    check_sound(data, prepared.broken)
     return arrays
 
 

@@ -147,6 +147,26 @@ def test_sources_are_filled_when_their_epoch_begins(workshop: Workshop) -> None:
     assert recorder.reports[-1].validation_logits.shape == (20, 3)
 
 
+def test_what_fails_while_an_array_is_filled_is_the_reason(workshop: Workshop) -> None:
+    """It ends the framework's process, in which the epoch waits; that is no death of its own."""
+
+    class Failing(Recorder):
+        def need(self, source: Source) -> None:
+            if source.path == first.path:
+                nowhere = first.path.parent / "nowhere" / "none.npy"
+                pixels = Source(workshop.pixels, 0, None, np.arange(40))
+                workshop.host.run(workshop.network, pixels, cut, None, nowhere, self)
+            super().need(source)
+
+    cut = workshop.info.cuts[3].index
+    job = workshop.job(cut)
+    (first,) = job.tune_train
+    with pytest.raises(TrialError, match="No such file") as failed:
+        workshop.host.trainer(job).run(Failing(workshop.activations))
+    assert not isinstance(failed.value, BackendDied)
+    workshop.host.trainer(job).run(Recorder(workshop.activations))
+
+
 def test_a_deeper_cut_is_derived_from_a_stored_shallower_one(workshop: Workshop) -> None:
     shallow, deep = (workshop.info.cuts[i].index for i in (4, 9))
     rows = np.arange(10)

@@ -147,8 +147,8 @@ def test_one_more_trial_looks_at_as_many_trials_in_a_long_study(tmp_path: Path) 
 def test_prospects_of_a_long_study_are_counted_by_kind() -> None:
     prospects = Prospects(1)
     for number in range(1000):
-        facts = {"spec": {"backbone": "torch/tiny", "flip": True}, "fine_tune_at": number % 4}
-        prospects.learn(number, facts)
+        spec = {"backbone": "torch/tiny", "flip": True}
+        prospects.learn(number, {"spec": spec, "fine_tune_at": number % 4, "layers": 8})
     assert len(prospects._counts) == 4
 
     class Spec:

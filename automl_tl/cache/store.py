@@ -277,6 +277,11 @@ class Store:
         """Return all complete entries."""
         return contents.entries(self.root)
 
+    def discard(self, entry: Entry) -> None:
+        """Delete an entry."""
+        shutil.rmtree(entry.path.parent, ignore_errors=True)
+        self._trusted.discard(entry.path.parent)
+
     def shrink(self, reserve: int = 0) -> list[Entry]:
         """Evict what saves the fewest seconds per byte until the bound holds; see ``eviction``.
 
@@ -290,8 +295,7 @@ class Store:
         excess = contents.used(self.root, entries) + reserve - self.max_bytes
         evicted = victims(entries, excess)
         for entry in evicted:
-            shutil.rmtree(entry.path.parent, ignore_errors=True)
-            self._trusted.discard(entry.path.parent)
+            self.discard(entry)
         return evicted
 
     def _partial(self, kind: str, key: Mapping[str, Any]) -> Path:
