@@ -122,8 +122,8 @@ def check_sound(data: StudyData, broken: Mapping[int, str]) -> None:
         more = f"; and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
         raise StudyError(
             f"Expected to decode all images that the study was begun with, but "
-            f"{plural(len(lost), 'image')} cannot be decoded here: {named}{more}. Install the Pillow "
-            "that the study was begun with, or start a new study without them."
+            f"{plural(len(lost), 'image')} cannot be decoded here: {named}{more}. Install the "
+            "Pillow that the study was begun with, or start a new study without them."
         )
 
 
