@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import stat
 import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from automl_tl.errors import StudyError, UsageError
-from automl_tl.facts import FACTS, FILES
+from automl_tl.facts import FACTS, FILES, is_artifact
 from automl_tl.storage import best_trials
 from automl_tl.study import KEEP_MODELS
 
@@ -40,7 +42,7 @@ class Artifacts:
 
     def __init__(self, location: str) -> None:
         self.location = location
-        self._store = _open(location)
+        self._store = _Own(*_open(location))
 
     def make(self) -> None:
         """Make the folder, for a study that begins, and check it.
@@ -70,7 +72,7 @@ class Artifacts:
                 f"The folder {self.location} that --artifacts names is not on this machine: mount "
                 "the one that the study's other machines use, or give its place here."
             )
-        name = f"check-{uuid.uuid4().hex}"
+        name = str(uuid.uuid4())
         try:
             self._store.write(name, io.BytesIO(b"automl-tl"))
             self._store.remove(name)
@@ -176,24 +178,41 @@ def bring(directory: StudyDirectory, study: optuna.Study) -> None:
         Artifacts(directory.config.artifacts).bring(directory, study)
 
 
-class _Below:
-    """An artifact store in a folder of a bucket."""
+class _Own:
+    """The part of an artifact store that holds nothing but artifacts, wherever a study says it is.
 
-    def __init__(self, store: ArtifactStore, prefix: str) -> None:
+    Args:
+        store: Optuna's.
+        prefix: Of the names in a bucket, or the path of a folder.
+    """
+
+    def __init__(self, store: ArtifactStore, prefix: str | Path) -> None:
         self._store = store
         self._prefix = prefix
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
-        return self._store.open_reader(self._prefix + artifact_id)
+        return self._store.open_reader(self._checked(artifact_id))
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        self._store.write(self._prefix + artifact_id, content_body)
+        self._store.write(self._checked(artifact_id), content_body)
 
     def remove(self, artifact_id: str) -> None:
-        self._store.remove(self._prefix + artifact_id)
+        self._store.remove(self._checked(artifact_id))
+
+    def _checked(self, artifact_id: str) -> str:
+        """Return the name in Optuna's store; raises ``ValueError`` for what is no artifact."""
+        if not is_artifact(artifact_id):
+            raise ValueError(f"expected an artifact's UUID, got {artifact_id!r}.")
+        if isinstance(self._prefix, str):
+            return self._prefix + artifact_id
+        path = self._prefix / artifact_id
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            raise ValueError(f"expected a file, got a link, device or folder at {path}.")
+        return artifact_id
 
 
-def _open(location: str) -> ArtifactStore:
+def _open(location: str) -> tuple[ArtifactStore, str | Path]:
+    """Return the arguments of ``_Own``."""
     from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore
 
     if location.startswith(_S3):
@@ -209,10 +228,10 @@ def _open(location: str) -> ArtifactStore:
             ) from None
         except Exception as error:  # boto3 raises whatever it likes
             raise UsageError(f"--artifacts {location} cannot be opened: {error}") from None
-        return _Below(store, f"{prefix.strip('/')}/" if prefix.strip("/") else "")
+        return store, f"{prefix.strip('/')}/" if prefix.strip("/") else ""
     if "://" in location:
         raise UsageError(f"Expected --artifacts to be a folder or s3://BUCKET, got {location!r}.")
-    return FileSystemArtifactStore(location)
+    return FileSystemArtifactStore(location), Path(location)
 
 
 def _sha256(path: Path) -> str:

@@ -107,6 +107,7 @@ class Attempt:
         self.value: float | None = None
         self.state = TrialState.FAIL
         self.again = False
+        self._stopped = False
 
     def hooks(self) -> Hooks:
         """Return what the trial's run calls."""
@@ -162,6 +163,7 @@ class Attempt:
             self.value = self.facts.get("last_value")
         elif isinstance(error, FinishTraining | BackendDied):
             self.again = not late
+            self._stopped = isinstance(error, FinishTraining)
         if not isinstance(error, AutoMLError):
             traceback.print_exception(error)
         if self.state == TrialState.FAIL:
@@ -212,12 +214,12 @@ class Attempt:
 
     def _record(self) -> None:
         study = self._owner.study
+        self.trial.set_user_attr(FACTS, self.facts)
         if self.again:
             frozen = study.get_trials(deepcopy=False)[self.number]
-            again = storage.fail(study, frozen, self.facts)
+            again = storage.fail(study, frozen, self.facts["reason"], stopped=self._stopped)
             self.again = again is None or again
         else:
-            self.trial.set_user_attr(FACTS, self.facts)
             value = self.value if self.state == TrialState.COMPLETE else None
             study.tell(self.trial, value, state=self.state)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from automl_tl import kept
 from automl_tl.artifacts import bring
-from automl_tl.errors import AutoMLError
+from automl_tl.errors import AutoMLError, StudyError
 from automl_tl.facts import FACTS
 from automl_tl.identify import identify
 from automl_tl.space import TrialSpec
@@ -71,18 +71,27 @@ class Closing:
         self._say = say
 
     def finish(self, number: int) -> None:
-        """Compute a trial's figures on the unseen split, and write the models that are kept."""
+        """Compute a trial's figures on the unseen split, and write the models that are kept.
+
+        Says ``tested`` after the one and ``closed`` after the other, which may take long.
+        """
         try:
             bring(self._directory, self._ledger.study)
             self._test(number)
         except (AutoMLError, OSError) as error:
             self._say("warning", text=f"The test split was not evaluated: {error}")
+        self._say("tested", number=number)
         for trial in self._ledger.best(KEEP_MODELS):
             if kept.model_file(self._directory, trial.number):
                 self._whole(trial.number)
-        self._say("tested", number=number)
+        self._say("closed", number=number)
 
     def _test(self, number: int) -> None:
+        if kept.model_file(self._directory, number) is None:
+            raise StudyError(
+                f"the model of trial {number} is gone: put {self._directory.model(number)} back, "
+                "or search further with `automl-tl resume`, which keeps models of better trials."
+            )
         spec = self._ledger[number].user_attrs[FACTS]["spec"]
         head = self._directory.head(number)
         if not head.is_file():

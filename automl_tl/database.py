@@ -11,12 +11,20 @@ import threading
 import time
 import warnings
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
-from sqlalchemy import column, select, table
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy import column, make_url, select, table
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+)
 
 from automl_tl.database_errors import place, reason
 from automl_tl.errors import StudyError
@@ -42,6 +50,7 @@ class Database(RDBStorage):
     Args:
         url: As Optuna takes it.
         hurried: Asked while a call waits: whether to give up at once. None: calls do not wait.
+        begun: Whether a study is there, so that no tables are made where there are none.
 
     Raises:
         Exception: Whatever SQLAlchemy and its drivers raise when it cannot be opened.
@@ -49,7 +58,9 @@ class Database(RDBStorage):
     Every call raises ``StudyError`` when the database stays away, or refuses it.
     """
 
-    def __init__(self, url: str, hurried: Callable[[], bool] | None = None) -> None:
+    def __init__(
+        self, url: str, hurried: Callable[[], bool] | None = None, *, begun: bool = False
+    ) -> None:
         self._hurried = hurried
         self._where = ""
         self._waiting = threading.local()
@@ -66,6 +77,7 @@ class Database(RDBStorage):
                     engine_kwargs={} if sqlite else options,
                     heartbeat_interval=BEAT_SECONDS,
                     grace_period=STALE_SECONDS,
+                    skip_table_creation=begun,
                 )
 
         self._patiently(lambda: _created_by_one(open_))
@@ -154,9 +166,23 @@ for _name in _METHODS - set(vars(Database)):
     setattr(Database, _name, _patient(getattr(RDBStorage, _name)))
 
 
+def sqlite_file(url: str) -> Path | None:
+    """Return the file that a storage URL names, None when it names a server or memory."""
+    try:
+        parts = make_url(url)
+    except (ArgumentError, ValueError):
+        return None
+    name = parts.database if parts.get_backend_name() == "sqlite" else None
+    if name and parts.query.get("uri"):
+        name = unquote(urlsplit(name).path)
+    return Path(name) if name and name != ":memory:" else None
+
+
 def _away(error: BaseException) -> bool:
     """Whether the database does not answer, or is busy, rather than refusing what it was asked."""
     cause = _from_driver(error)
+    if "no such table" in str(cause):  # which SQLite calls an OperationalError too
+        return False
     return bool(cause and (cause.connection_invalidated or isinstance(cause, OperationalError)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import http.client
+import re
 import threading
 import time
 import urllib.request
@@ -205,8 +206,8 @@ def _append(answer: Any, file: BufferedRandom, here: list[int], over: threading.
     """Write an answer's body to a file's end, or over all of it when it is the whole file."""
     if answer.status != http.client.PARTIAL_CONTENT:
         _empty(file)
-    length = answer.headers.get("Content-Length")
-    here[:] = file.tell(), file.tell() + int(length) if length else 0
+    length = _length(", ".join(answer.headers.get_all("Content-Length", ())))
+    here[:] = file.tell(), file.tell() + length if length else 0
     while piece := answer.read1(_PIECE):
         if over.is_set():
             raise TimeoutError("the time is up")
@@ -215,6 +216,12 @@ def _append(answer: Any, file: BufferedRandom, here: list[int], over: threading.
         here[0] = file.tell()
     if length and here[0] != here[1]:
         raise ConnectionError(f"the connection broke after {here[0]:,} of {here[1]:,} bytes")
+
+
+def _length(header: str) -> int | None:
+    """Return a ``Content-Length``, which proxies may repeat, as a number; None if it is none."""
+    number = re.fullmatch(r"\s*([0-9]{1,18})(\s*,\s*\1)*\s*", header)
+    return int(number[1]) if number else None
 
 
 def _empty(file: BufferedRandom) -> None:

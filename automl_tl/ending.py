@@ -50,6 +50,12 @@ class Ending:
         kept = STOP_SECONDS + self._tally.closing_seconds if self._bounds.seconds else 0.0
         return self._bounds.deadline - time.monotonic() - kept
 
+    def watch_target(self) -> None:
+        """Stop when the best trial is good enough."""
+        target = self._bounds.target
+        if target is not None and self._tally.reached(target):
+            self.stop(f"the target {target:g} is reached")
+
     def watch_clock(self) -> None:
         """Stop when the time is up."""
         if self.seconds_left() <= 0:
@@ -70,9 +76,8 @@ class Ending:
         Args:
             begun: As for ``left``.
         """
-        target, limit = self._bounds.target, self._bounds.trials
-        if target is not None and self._tally.reached(target):
-            self.stop(f"the target {target:g} is reached")
+        limit = self._bounds.trials
+        self.watch_target()
         if self.reason:
             return False
         if limit is not None and self._tally.finished + begun >= limit:

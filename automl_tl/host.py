@@ -48,7 +48,7 @@ class BackendHost:
         self.name = name
         self.device = device
         self._threads = threads or available_cpus()
-        self._log = log
+        self.log = log
         self._child: Child | None = None
         self._configured = False
 
@@ -74,7 +74,7 @@ class BackendHost:
             # Threads that spin while they wait made training ten times slower on a busy machine.
             threads = {"OMP_NUM_THREADS": str(self._threads), "OMP_WAIT_POLICY": "PASSIVE"}
             environment = {**threads, **os.environ, **spec.environment}
-            self._child = Child("automl_tl.hosted", [self.name], environment, self._log)
+            self._child = Child("automl_tl.hosted", [self.name], environment, self.log)
             self._configured = False
             self._send(self._child, "configure", self.device, self._threads)
 
@@ -219,7 +219,7 @@ class BackendHost:
             self._child = None
             ending = child.ending()
             child.close()
-            where = f"; see {self._log}" if self._log else ""
+            where = f"; see {self.log}" if self.log else ""
             raise BackendDied(f"The {self.name} process died ({ending}){where}.") from None
         except BaseException as error:
             if not isinstance(error, AutoMLError):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from automl_tl import onnx_file
 from automl_tl.errors import ExportError
 from automl_tl.modelfile import KEY, ModelFacts
+from automl_tl.training.head import parameters
+from automl_tl.types import Head, Pooling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +85,8 @@ def _folder(path: Path, name: str) -> ModelFile:
     if os.path.isfile(stored):
         with stored.open("rb") as file:
             metadata = {KEY: file.read(MAX_METADATA).decode()}
-    return ModelFile(path, "savedmodel", _facts(metadata, name))
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return ModelFile(path, "savedmodel", _facts(metadata, name, size))
 
 
 def _file(path: Path, name: str) -> ModelFile:
@@ -98,12 +102,12 @@ def _file(path: Path, name: str) -> ModelFile:
             metadata = json.loads(b"{" + file.read(length - 1)).get("__metadata__")
             if not isinstance(metadata, Mapping) or KEY not in metadata:
                 raise _checkpoint(name)
-            return ModelFile(path, "safetensors", _facts(metadata, name))
+            return ModelFile(path, "safetensors", _facts(metadata, name, size))
     if start[:4] == b"PK\x03\x04":
         metadata = _archive_metadata(path)
         if not metadata and _holds_weights(path):
             raise _checkpoint(name)
-        return ModelFile(path, "archive", _facts(metadata, name))
+        return ModelFile(path, "archive", _facts(metadata, name, size))
     if start.startswith(_CHECKPOINTS):
         raise _checkpoint(name)
     if size > MAX_WHOLE:
@@ -112,8 +116,8 @@ def _file(path: Path, name: str) -> ModelFile:
     if data[4:8] == b"TFL3":
         # Such a file carries its metadata as the zip that is appended to it.
         metadata = _archive_metadata(path) if zipfile.is_zipfile(path) else {}
-        return ModelFile(path, "litert", _facts(metadata, name), data)
-    return ModelFile(path, "onnx", _facts(onnx_file.read_metadata(data), name), data)
+        return ModelFile(path, "litert", _facts(metadata, name, size), data)
+    return ModelFile(path, "onnx", _facts(onnx_file.read_metadata(data), name, size), data)
 
 
 def _holds_weights(path: Path) -> bool:
@@ -142,12 +146,14 @@ def _archive_metadata(path: Path) -> dict[str, str]:
     return {}
 
 
-def _facts(metadata: object, name: str) -> ModelFacts:
+def _facts(metadata: object, name: str, size: int) -> ModelFacts:
+    """Read and check the facts of a file of so many bytes."""
     try:
         facts = ModelFacts.parse(metadata if isinstance(metadata, Mapping) else {}, name)
     except RecursionError:
         raise ExportError(f"{name}: its automl-tl metadata is damaged (nested).") from None
-    wrong = next((field for field, right in _checks(facts).items() if not right), None)
+    checks = _checks(facts) | _head_checks(facts.head, len(facts.classes), size)
+    wrong = next((field for field, right in checks.items() if not right), None)
     if wrong:
         raise ExportError(f"{name}: its automl-tl metadata is damaged ({wrong}).")
     return facts
@@ -163,7 +169,19 @@ def _checks(facts: ModelFacts) -> dict[str, bool]:
         "resize": facts.resize in ("squash", "crop", "pad"),
         "image_size": type(facts.image_size) is int and 0 < facts.image_size <= MAX_IMAGE_SIZE,
         "classes": len(facts.classes) > 1 and len(set(facts.classes)) == len(facts.classes),
-        "head": facts.head.classes == len(facts.classes),
         "fine_tune_at": type(facts.fine_tune_at) is int,
         "trial": type(facts.trial) is int,
+    }
+
+
+def _head_checks(head: Head, classes: int, size: int) -> dict[str, bool]:
+    return {
+        "head.classes": type(head.classes) is int and head.classes == classes,
+        # Whoever builds the head allocates it before its tensors are compared with the file's. The
+        # width of the features is not known here, nor how many bytes a parameter takes.
+        "head.units": min(head.units, default=1) > 0
+        and parameters(Head(classes, head.units), 1) <= size,
+        "head.dropout": type(head.dropout) in (int, float) and 0 <= head.dropout < 1,
+        "head.pooling": head.pooling in get_args(Pooling),
+        "head.scale": type(head.scale) is float and 0 < head.scale < math.inf,
     }

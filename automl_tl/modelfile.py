@@ -95,7 +95,7 @@ class ModelFacts:
             return cls(
                 **{**facts, "classes": tuple(str(c) for c in facts["classes"])}, head=Head(**head)
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ExportError(f"{name}: its automl-tl metadata is damaged ({error}).") from None
 
 

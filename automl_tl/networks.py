@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -154,13 +155,18 @@ def network_spec(
     """Return a network's spec, with the identity of its weights.
 
     Raises:
-        WeightsError: When the weights file has gone.
+        WeightsError: When the weights file has gone, or is none.
     """
     if weights == "none":
         return NetworkSpec(backbone.key, image_size, None, f"random:{seed}", seed)
     path = Path(weights)
     try:
         facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise WeightsError(
+                f"{backbone.key}: expected a weights file, got the folder or device {path}: put "
+                "the file there."
+            )
         key = {
             "path": str(path),
             "size": facts.st_size,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import TrialState
 
 from automl_tl.errors import StudyError
-from automl_tl.facts import FACTS
+from automl_tl.facts import FACTS, LOST, facts_of, is_artifact
 from automl_tl.parameters import PARAMETERS
 from automl_tl.storage import open_optuna
 from automl_tl.units import is_number
@@ -51,9 +51,10 @@ def open_study(
 
 def _wrong(trial: FrozenTrial, metric: str) -> str | None:
     """Return the name of what is damaged, None when nothing is."""
-    facts = trial.user_attrs.get(FACTS, {})
-    if not isinstance(facts, dict):
-        return FACTS
+    for name in (FACTS, LOST):
+        if not isinstance(trial.user_attrs.get(name, {}), dict):
+            return name
+    facts = facts_of(trial)
     for name, right in _KINDS.items():
         if facts.get(name) is not None and not right(facts[name]):
             return name
@@ -107,9 +108,9 @@ def _spec(value: Any) -> bool:
 
 
 def _files(value: Any) -> bool:
-    """Whether it names artifacts; their ids become parts of paths in a store that checks them."""
+    """Whether it names artifacts; by anything else, a stranger could name any file to delete."""
     return isinstance(value, dict) and all(
-        isinstance(one, dict) and _text(one.get("id")) and _text(one.get("sha256"))
+        isinstance(one, dict) and is_artifact(one.get("id")) and _text(one.get("sha256"))
         for one in value.values()
     )
 

@@ -14,6 +14,7 @@ from automl_tl.ending import Ending
 from automl_tl.errors import StudyError
 from automl_tl.first_message import FirstMessage
 from automl_tl.guard import Interrupts
+from automl_tl.last_look import NOT_YET, last_look
 from automl_tl.plugins import get_plugins
 from automl_tl.prepare import study_space
 from automl_tl.recorded import open_study
@@ -77,6 +78,7 @@ class Search:
         self._interrupts = Interrupts()
         self._granted: dict[int, int] = {}
         self._idle: set[int] = set()
+        self._asked_to_stop: set[int] = set()
         self._deaths: Counter[int] = Counter()
         self._tally = Tally(study.config.metric)
         self._ending = Ending(bounds, self._tally, listener)
@@ -136,9 +138,9 @@ class Search:
                 self._loop(crew, optuna_study)
                 self._finish(crew, optuna_study)
             finally:
-                hurry = self._interrupts.count > 1 or time.monotonic() > self._bounds.deadline
+                hurry = self._insisted() or time.monotonic() > self._bounds.deadline
                 crew.close(0.5 if hurry else GRACE_SECONDS)
-                self._sharing.end()
+                self._sharing.end(patient=not self._insisted())
             self._check_result(optuna_study)
         return self._ending.reason or "finished"
 
@@ -156,6 +158,10 @@ class Search:
     def _hurried(self) -> bool:
         """Whether there is no time to wait for a database."""
         return self._interrupts.count > 0 or time.monotonic() > self._bounds.deadline
+
+    def _insisted(self) -> bool:
+        """Whether somebody pressed Ctrl-C again, to end everything at once."""
+        return self._interrupts.count > 1
 
     def _look(self, study: optuna.Study) -> None:
         """Take note of what other searches of this study did."""
@@ -192,7 +198,7 @@ class Search:
                 return  # without those that still start, or wait for a place
             if self._ending.overdue(GRACE_SECONDS):
                 return
-            if self._interrupts.count > 1:
+            if self._insisted():
                 return
 
     def _hear(
@@ -280,18 +286,23 @@ class Search:
         return self._ending.may_start(self._begun())
 
     def _obey(self, crew: Engine) -> None:
-        """Ask what runs to stop, once there is a reason."""
+        """Ask what runs to stop, once there is a reason.
+
+        Each worker is asked once: the pipe to one that hangs would fill, and hold the search.
+        """
         if self._interrupts.count:
             self._ending.stop("interrupted")
+        self._ending.watch_target()
         self._ending.watch_clock()
         if self._ending.reason:
-            for index in sorted(self._granted):
+            for index in sorted(self._granted.keys() - self._asked_to_stop):
+                self._asked_to_stop.add(index)
                 crew.send(index, {"do": "stop", "reason": self._ending.reason})
 
     def _finish(self, crew: Engine, study: optuna.Study) -> None:
         """Have the best trial's figures on the test split computed, unless they are known."""
         best = best_trials(study)
-        if not best or self._interrupts.count > 1:
+        if not best or self._insisted():
             return
         number = best[0].number
         result = self._directory.result()
@@ -299,25 +310,15 @@ class Search:
             return
         if not self._idle:
             if self._bounds.deadline - time.monotonic() < 0:
-                self._warn("The test split was not evaluated; `automl-tl resume` does it.")
+                self._warn(f"The test split was not evaluated; {NOT_YET}")
                 return
             crew.start(0)
             self._idle.add(0)
         index, *others = sorted(self._idle)
         for other in others:
             crew.send(other, {"do": "rest"})
-        crew.send(index, {"do": "finish", "trial": number})
-        self._tell({"event": "stage", "worker": index, "what": "test split", "done": 0, "total": 1})
-        limit = min(self._bounds.deadline + TEST_SECONDS, time.monotonic() + 3600)
-        while time.monotonic() < limit and self._interrupts.count < 2:
-            for speaker, message in crew.poll(0.2):
-                if message["event"] in {"warning", "stage"}:
-                    self._tell({"worker": speaker, **message})
-                elif speaker == index and message["event"] in {"tested", "died", "fatal"}:
-                    if "reason" in message:
-                        self._warn(f"The test split was not evaluated: {message['reason']}.")
-                    return
-        self._warn("The test split was not evaluated in time; `automl-tl resume` does it.")
+        end = min(self._bounds.deadline + TEST_SECONDS, time.monotonic() + 3600)
+        last_look(crew, index, number, end, self._insisted, self._tell)
 
     def _check_result(self, study: optuna.Study) -> None:
         if self._fatal:

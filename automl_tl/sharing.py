@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from optuna.trial import TrialState
 
 from automl_tl import owner, storage
-from automl_tl.facts import facts_of
 from automl_tl.owner import OWNER
 
 if TYPE_CHECKING:
@@ -91,10 +90,14 @@ class Sharing:
         """Fail the trials of one of this search's workers."""
         return self._reap(f"{DIED} ({reason})", owner.of(self._search, worker))
 
-    def end(self) -> None:
-        """Fail what this search's workers, which are gone, left unfinished."""
+    def end(self, *, patient: bool = True) -> None:
+        """Fail what this search's workers, which are gone, left unfinished.
+
+        Args:
+            patient: Whether they had time to obey: what did not may hang again.
+        """
         dead = owner.of(self._search) if self.shared else owner.anybody
-        self._reap("the search was stopped", dead)
+        storage.reap(self._study, "the search was stopped", dead, stopped=not patient)
 
     def _reap(self, reason: str, dead: Dead) -> Reaped:
         return [(n, reason, again) for n, again in storage.reap(self._study, reason, dead)]
@@ -113,8 +116,7 @@ class Sharing:
             never = now - self._unheard.get(trial.number, now) > FIRST_SIGN_SECONDS
             if not never and trial._trial_id not in stale:
                 continue
-            facts = {**facts_of(trial), "reason": SILENT}
-            again = storage.fail(self._study, trial, facts)
+            again = storage.fail(self._study, trial, SILENT)
             if again is not None:
                 found.append((trial.number, SILENT, again))
         return found

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from automl_tl.database_errors import not_opened, reason
 from automl_tl.errors import StudyError
-from automl_tl.facts import FACTS, RETRY_OF, facts_of, given_up
+from automl_tl.facts import LOST, RETRY_OF, UNSPENT, facts_of, given_up
 from automl_tl.indexed import IndexedStorage
 from automl_tl.journal import Journal, check, damage
 from automl_tl.ledger import Ledger
@@ -41,7 +41,11 @@ class Overtaken(StudyError):
 
 
 def open_storage(
-    directory: Path, url: str | None, hurried: Callable[[], bool] | None = None
+    directory: Path,
+    url: str | None,
+    hurried: Callable[[], bool] | None = None,
+    *,
+    begun: bool = False,
 ) -> optuna.storages.BaseStorage:
     """Open a study's storage.
 
@@ -49,6 +53,7 @@ def open_storage(
         directory: The study directory.
         url: A database URL as Optuna takes it; None for the journal in the directory.
         hurried: See ``database.Database``.
+        begun: See ``database.Database``.
 
     Raises:
         StudyError: When it cannot be opened.
@@ -61,7 +66,7 @@ def open_storage(
             return IndexedStorage(Journal(directory / JOURNAL))
         from automl_tl.database import Database
 
-        return Database(url, hurried)
+        return Database(url, hurried, begun=begun)
     except Exception as error:  # SQLAlchemy's drivers raise whatever they like
         if url is None:
             journal = directory / JOURNAL
@@ -109,7 +114,9 @@ def open_optuna(
     """
     if url is None and not (directory / JOURNAL).exists():
         raise StudyError(f"The study {name!r} has lost its {JOURNAL} in {directory}: put it back.")
-    storage = open_storage(directory, url, hurried)
+    if file := _missing(url):
+        raise StudyError(f"The study {name!r} has lost its database {file}: put it back.")
+    storage = open_storage(directory, url, hurried, begun=True)
     try:
         return optuna.load_study(
             storage=storage,
@@ -141,6 +148,8 @@ def find_optuna(directory: Path, url: str, name: str) -> optuna.Study | None:
     Raises:
         StudyError: When the database cannot be used.
     """
+    if _missing(url):
+        return None
     storage = open_storage(directory, url)
     try:
         return optuna.load_study(study_name=name, storage=storage)
@@ -158,9 +167,13 @@ def ask(study: optuna.Study) -> optuna.Trial:
 
 
 def reap(
-    study: optuna.Study, reason: str, dead: Callable[[Mapping[str, Any] | None], bool]
+    study: optuna.Study,
+    reason: str,
+    dead: Callable[[Mapping[str, Any] | None], bool],
+    *,
+    stopped: bool = False,
 ) -> list[tuple[int, bool]]:
-    """Fail the trials whose owner is dead; each is enqueued again once.
+    """Fail the trials whose owner is dead, and enqueue them again.
 
     Optuna does not do this for ask-and-tell: such trials would stay RUNNING for ever and, with
     constant liar, mislead the sampler.
@@ -169,34 +182,46 @@ def reap(
         study: The Optuna study.
         reason: What to record of them.
         dead: Whether an owner is; None stands for one that had not signed yet.
+        stopped: As for ``fail``.
 
     Returns:
         Their numbers, and whether each will be tried again.
     """
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     gone = [trial for trial in running if dead(trial.user_attrs.get(OWNER))]
-    facts = [{**facts_of(trial), "reason": reason} for trial in gone]
-    ended = [fail(study, trial, fact) for trial, fact in zip(gone, facts, strict=True)]
+    ended = [fail(study, trial, reason, stopped=stopped) for trial in gone]
     return [(t.number, again) for t, again in zip(gone, ended, strict=True) if again is not None]
 
 
-def fail(study: optuna.Study, trial: FrozenTrial, facts: dict[str, Any]) -> bool | None:
-    """Fail a trial that ended through no fault of its own, and enqueue it again, once.
+def fail(
+    study: optuna.Study, trial: FrozenTrial, reason: str, *, stopped: bool = False
+) -> bool | None:
+    """Fail a trial that ended through no fault of its own, and enqueue it again.
 
     Of several that try, one succeeds. A kill between failing and enqueueing is made up for by
     ``enqueue_lost``.
 
+    Args:
+        study: The Optuna study.
+        trial: One that runs.
+        reason: What to record of it.
+        stopped: Whether the search stopped it, which may happen as often as it likes; what died is
+            tried again once.
+
     Returns:
         Whether it will be tried again; None when it is finished already.
     """
-    again = RETRY_OF not in trial.user_attrs
+    spent = RETRY_OF in trial.user_attrs and not trial.user_attrs.get(UNSPENT)
+    lost = {"reason": reason, "retried": stopped or not spent, UNSPENT: stopped and not spent}
     try:
-        optuna.trial.Trial(study, trial._trial_id).set_user_attr(FACTS, {**facts, "retried": again})
+        optuna.trial.Trial(study, trial._trial_id).set_user_attr(LOST, lost)
         study.tell(trial.number, state=TrialState.FAIL)
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
         return None
+    failed = study.get_trials(deepcopy=False)[trial.number]  # with what the last who tried recorded
+    again = given_up(failed)
     if again:
-        _enqueue_again(study, trial)
+        _enqueue_again(study, failed)
     return again
 
 
@@ -231,7 +256,8 @@ def heard(study: optuna.Study, trials: Iterable[FrozenTrial]) -> set[int]:
 
 def _enqueue_again(study: optuna.Study, trial: FrozenTrial) -> None:
     params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-    study.enqueue_trial(params, user_attrs={RETRY_OF: trial.number})
+    unspent = facts_of(trial).get(UNSPENT, False)
+    study.enqueue_trial(params, user_attrs={RETRY_OF: trial.number, UNSPENT: unspent})
 
 
 def best_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -247,6 +273,16 @@ def sqlite_absolute(url: str | None) -> str | None:
     if url is None or not url.startswith(prefix) or url == f"{prefix}:memory:":
         return url
     return prefix + os.path.abspath(url[len(prefix) :])
+
+
+def _missing(url: str | None) -> Path | None:
+    """Return the SQLite file of a URL if it is not there: SQLite makes one where it finds none."""
+    if url is None or not url.startswith("sqlite"):
+        return None
+    from automl_tl.database import sqlite_file
+
+    file = sqlite_file(url)
+    return file if file and not file.is_file() else None
 
 
 def _failed(name: str, done: str, error: Exception) -> StudyError:

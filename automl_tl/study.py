@@ -18,10 +18,11 @@ studies/NAME/
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import tempfile
 from dataclasses import replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from automl_tl.bounds import recorded_bounds
@@ -33,8 +34,7 @@ from automl_tl.study_data import as_csv, as_facts, parse
 from automl_tl.units import is_count, is_number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from automl_tl.study_config import Config
     from automl_tl.study_data import StudyData
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 CONFIG = "study.toml"
 DATA = "data.json"
 SPLIT = "split.csv"
+_MODELS = {"model.safetensors", "head.safetensors"}
+_WRITTEN = r"(model|head|history|validation_logits|test_logits)\.\w+(\.[0-9a-f]{32})?"
+_ASIDE = re.compile(rf"\.({_WRITTEN}|[0-9a-f]{{32}}(\.safetensors)?)")
+"""What the files of a trial are called while they are written."""
 KEEP_MODELS = 3
 """Model files that are kept: those of the best trials."""
 
@@ -170,22 +174,21 @@ class StudyDirectory:
     def keep_models(self, numbers: Sequence[int]) -> None:
         """Delete the model files of trials other than these, and what they left half-written.
 
-        The folder is listed once; from then on each worker clears away what it wrote.
+        The folder is listed once; from then on each worker clears away what it wrote. What is not
+        ours stays, and so does whatever links lead to.
         """
         if self._models is None:
-            self._models = {
-                path
-                for name in ("model", "head")
-                for path in self.path.glob(f"trials/*/{name}.safetensors")
-            }
+            files = list(_regular(self.path / "trials"))
+            self._models = {path for path in files if path.name in _MODELS}
             ours = {self.trial(number) for number in numbers}
-            for aside in self.path.glob("trials/*/.*"):  # left by whom a kill ended in writing it
-                if aside.parent not in ours:
-                    aside.unlink(missing_ok=True)
+            for path in files:
+                if _ASIDE.fullmatch(path.name) and path.parent not in ours:
+                    path.unlink(missing_ok=True)  # left by whom a kill ended in writing it
         keep = {path for n in numbers for path in (self.model(n), self.head(n))}
         for path in self._models - keep:
-            path.unlink(missing_ok=True)
-            seal(path).unlink(missing_ok=True)
+            if not (path.parent.is_symlink() or path.parent.parent.is_symlink()):
+                path.unlink(missing_ok=True)
+                seal(path).unlink(missing_ok=True)
         self._models = keep
 
     def result(self) -> dict[str, Any] | None:
@@ -267,6 +270,17 @@ def reference(path: Path) -> str:
         return shlex.quote(str(path))
     text = str(path.relative_to(here))
     return shlex.quote(text if set(text) & {"/", "\\"} else f"./{text}")
+
+
+def _regular(trials: Path) -> Iterator[Path]:
+    """Yield the regular files in the folders of a folder; no link is followed."""
+    if trials.is_symlink() or not trials.is_dir():
+        return
+    with os.scandir(trials) as entries:
+        folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for folder in folders:
+        with os.scandir(folder) as files:
+            yield from (Path(file.path) for file in files if file.is_file(follow_symlinks=False))
 
 
 def _is_result(result: Any) -> bool:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from automl_tl import metrics
-from automl_tl.facts import facts_of
+from automl_tl.facts import facts_of, given_up
 from automl_tl.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -26,20 +26,24 @@ class Tally:
         metric: The study's.
 
     Attributes:
-        finished: Trials that count: finished, and not tried again.
         best: Number and value of the best trial, None without one.
         closing_seconds: The longest that saving a model and the test split take.
         failures: Reasons of the trials that failed since one last succeeded.
     """
 
     def __init__(self, metric: str) -> None:
-        self.finished = 0
         self.best: tuple[int, float] | None = None
         self.closing_seconds = 0.0
         self.failures: list[str] = []
         self._metric = metric
         self._twins = 0
+        self._counted: set[int] = set()
         self._ledger: Ledger | None = None
+
+    @property
+    def finished(self) -> int:
+        """How many trials count: those that finished, and are not tried again."""
+        return len(self._counted)
 
     def read(self, study: optuna.Study) -> None:
         """Count what lies in the storage, at the cost of what is new there."""
@@ -47,7 +51,8 @@ class Tally:
             self._ledger = Ledger(study)
         for trial in self._ledger.look():
             self.expect(facts_of(trial).get("closing_seconds", 0.0))
-        self.finished = self._ledger.counted
+            if not given_up(trial):
+                self._counted.add(trial.number)
         for best in self._ledger.best(1):
             self.best = best.number, float(best.values[0])
 
@@ -56,7 +61,7 @@ class Tally:
         self.closing_seconds = max(self.closing_seconds, closing_seconds)
 
     def add(self, told: Mapping[str, Any]) -> dict[str, Any]:
-        """Count a trial that finished.
+        """Count a trial that finished, unless ``read`` has found it already.
 
         Args:
             told: A worker's ``trial_finished``.
@@ -66,20 +71,22 @@ class Tally:
             ``best`` (whether it is), ``best_number``, ``best_value``, ``finished``.
         """
         message = dict(told)
-        self.finished += not message.pop("again")
+        number = message["number"]
+        if not message.pop("again"):
+            self._counted.add(number)
         self._twins = self._twins + 1 if message.pop("twin_of") is not None else 0
         self.expect(message.pop("closing_seconds", 0.0))
         better = False
         if message["state"] == "complete":
             self.failures.clear()
             value = message["value"]
-            better = self.best is None or self._goodness(value) > self._goodness(self.best[1])
-            if better:
-                self.best = message["number"], value
+            if self.best is None or self._goodness(value) > self._goodness(self.best[1]):
+                self.best = number, value
+            better = self.best[0] == number
         elif message["state"] == "failed":
             self.failures.append(str(message["reason"]))
-        number, highest = self.best or (None, None)
-        counted = {"best_number": number, "best_value": highest, "finished": self.finished}
+        leader, highest = self.best or (None, None)
+        counted = {"best_number": leader, "best_value": highest, "finished": self.finished}
         return {**message, "best": better, **counted}
 
     def reached(self, value: float) -> bool:

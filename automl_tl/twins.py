@@ -20,7 +20,7 @@ class Twins:
         """Take in a complete trial; one that was stopped early or is a twin itself has no twins."""
         if number not in self._seen:
             self._seen.add(number)
-            if not facts["stopped"] and "twin_of" not in facts:
+            if not facts.get("stopped", True) and "twin_of" not in facts:
                 self._first.setdefault(_key(facts["spec"]), number)
 
     def of(self, spec: Mapping[str, Any]) -> int | None:

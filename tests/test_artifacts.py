@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ import numpy as np
 import optuna
 import pytest
 
-from automl_tl import storage
+from automl_tl import recorded, storage
 from automl_tl.artifacts import Artifacts, artifacts_absolute, bring
 from automl_tl.errors import StudyError, UsageError
 from automl_tl.facts import FACTS, FILES
@@ -117,6 +119,52 @@ def test_a_trials_record_leads_out_of_no_folder(tmp_path: Path) -> None:
     assert not list(there.trial(0).iterdir())
 
 
+def test_only_what_optuna_names_is_deleted(tmp_path: Path, place: str) -> None:
+    """Who writes a study says where its artifacts lie: that may be anybody's folder, or bucket."""
+    store = Artifacts(place)
+    store.make()
+    precious = "precious.txt"
+    if "://" in place:
+        boto3 = pytest.importorskip("boto3").client("s3")
+        kept = {"Bucket": "models", "Key": f"studies/one/{precious}"}
+        boto3.put_object(Body=b"x", **kept)
+    else:
+        (Path(place) / precious).write_text("x")
+    trial = optuna.trial.create_trial(
+        value=0.5, user_attrs={FACTS: {FILES: {"model.safetensors": {"id": precious}}}}
+    )
+    store.drop_models([trial] * 4, set())
+    if "://" in place:
+        assert boto3.get_object(**kept)["Body"].read() == b"x"
+    else:
+        assert (Path(place) / precious).read_text() == "x"
+
+
+def test_only_regular_files_are_fetched_and_deleted(tmp_path: Path) -> None:
+    place = tmp_path / "artifacts"
+    there = _directory(tmp_path / "there", str(place))
+    store = Artifacts(str(place))
+    store.make()
+    (tmp_path / "secret").write_text("x")
+    for make in (os.mkfifo, lambda path: path.symlink_to(tmp_path / "secret"), Path.mkdir):
+        name = str(uuid.uuid4())
+        make(place / name)
+        known = {FACTS: {FILES: {"model.safetensors": {"id": name, "sha256": "0"}}}}
+        study = optuna.create_study(direction="maximize")
+        study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs=known))
+        with pytest.raises(StudyError, match=f"expected a file, got a link, .*{name}"):
+            bring(there, study)
+        store.drop_models(study.trials * 4, set())
+        assert os.path.lexists(place / name)
+
+
+@pytest.mark.parametrize("name", ["precious.txt", "../x", str(uuid.uuid4()).upper(), 7, None])
+def test_a_record_of_another_file_is_damaged(name: object) -> None:
+    known = {"id": name, "sha256": "0"}
+    assert not recorded._files({"model.safetensors": known})
+    assert recorded._files({"model.safetensors": {**known, "id": str(uuid.uuid4())}})
+
+
 @pytest.mark.parametrize("place", ["s3://", "http://host/x"])
 def test_a_place_that_is_none(place: str) -> None:
     with pytest.raises(UsageError, match="Expected --artifacts"):
@@ -135,7 +183,7 @@ def test_a_folder_that_is_not_there_is_not_made_but_by_who_begins(tmp_path: Path
     there = _directory(tmp_path / "there", str(place))
     study = optuna.create_study(direction="maximize")
     trial = study.ask()
-    known = {"history.json": {"id": "1", "sha256": "0"}}
+    known = {"history.json": {"id": str(uuid.uuid4()), "sha256": "0"}}
     trial.set_user_attr(FACTS, {FILES: known})
     study.tell(trial, 0.5)
     bring(there, study)  # shows what is here

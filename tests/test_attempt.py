@@ -13,7 +13,7 @@ from automl_tl import attempt as attempts
 from automl_tl.attempt import Attempt
 from automl_tl.cache.activations import Reuse
 from automl_tl.errors import BackendDied, FinishTraining, PruneTraining, TrialError
-from automl_tl.facts import FACTS, FILES
+from automl_tl.facts import FACTS, FILES, facts_of
 from automl_tl.outcome import Outcome
 from automl_tl.planner import Tap, frozen_plan
 from automl_tl.space import Space
@@ -125,6 +125,19 @@ def test_what_ended_through_no_fault_of_its_own_is_tried_again(owner, error, sta
     assert (event, facts["state"], facts["again"]) == ("trial_finished", state, again)
     assert str(error) in facts["reason"]
     assert [t.state for t in owner.study.trials][1:] == [TrialState.WAITING] * again
+
+
+def test_stops_without_an_epoch_fail_nothing_for_good(owner):
+    """As ``--time``, Ctrl-C and SIGTERM do it; a framework that dies uses up the one retry."""
+    stop, death = FinishTraining("the time is up"), BackendDied("gone")
+    for error, again in ((stop, True), (stop, True), (death, True), (stop, True), (death, False)):
+        attempt, _ = begin(owner)
+        attempt.fail(error)
+        attempt.tell()
+        assert owner.said[-1][1]["state"] == ("stopped" if again else "failed")
+        assert owner.said[-1][1]["again"] == again
+    lost = facts_of(owner.study.trials[0])
+    assert (lost["reason"], lost["spec"]["backbone"]) == ("the time is up", "a/x")
 
 
 def test_a_reason_that_no_database_would_take_is_cut(owner):

@@ -133,7 +133,7 @@ def test_one_that_is_tried_again_is_waited_for_and_ranked(interrupted: int) -> N
         spec = SPACE.suggest(trial)
         tried.append((spec.backbone, spec.depth))
         if len(tried) == interrupted + 1:
-            storage.fail(study, study.trials[trial.number], {"reason": "it was stopped"})
+            storage.fail(study, study.trials[trial.number], "it was stopped", stopped=True)
             continue
         value = values.get((spec.backbone, spec.depth or 0.0), 0.7)
         state = TrialState.FAIL if value is None else TrialState.COMPLETE

@@ -127,6 +127,28 @@ def test_what_does_not_arrive_whole_is_not_kept(tmp_path: Path, server: WebServe
     assert len(heard) == count
 
 
+@pytest.mark.parametrize(
+    ("header", "length"),
+    [
+        ("3", 3),
+        (" 3, 3 ,3", 3),
+        ("0", 0),
+        *((text, None) for text in ("", "3, 5", "-3", "many", "3.0", "33, 3", "9" * 5000)),
+    ],
+)
+def test_a_length_is_a_number_or_unknown(header: str, length: int | None) -> None:
+    assert downloads._length(header) == length
+
+
+@pytest.mark.parametrize("said", ["384000, 384000", "some"])
+def test_a_length_that_a_proxy_repeats_or_garbles(
+    tmp_path: Path, server: WebServer, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "length", lambda _: said)
+    downloads.fetch(f"{server.url}/net.pth", tmp_path / "net.pth")
+    assert (tmp_path / "net.pth").read_bytes() == CONTENT
+
+
 def test_a_download_is_given_up_when_the_time_is_up(tmp_path: Path, server: WebServer) -> None:
     path = tmp_path / "net.pth"
     server.halfway.clear()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 from automl_tl.cache.store import Store
+from automl_tl.errors import WeightsError
 from automl_tl.networks import choose_backbones, network_spec
 from automl_tl.plugins import get_plugins
 from automl_tl.specs import Backbone
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_other_weights_of_the_same_size_and_time_are_noticed(tmp_path: Path) -> None:
@@ -38,6 +39,14 @@ def test_other_weights_of_the_same_size_and_time_are_noticed(tmp_path: Path) -> 
     found.append(identity())
     assert found[0] == found[1]
     assert len(set(found)) == 3
+
+
+def test_a_device_or_a_folder_is_no_weights_file(tmp_path: Path) -> None:
+    backbone, store = get_plugins().backbone("torch/tiny"), Store(tmp_path / "cache")
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
+        with pytest.raises(WeightsError, match=rf"torch/tiny: expected a weights file, .*{path}:"):
+            network_spec(backbone, str(path), 32, 0, store)
 
 
 def choose(*patterns: str) -> tuple[list[str], list[str]]:

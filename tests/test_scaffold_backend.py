@@ -177,7 +177,8 @@ def test_a_step_descends_as_fast_as_its_gradient_says(
     weights = [x for kernel in drawn for x in (kernel, np.full(kernel.shape[1], 0.1, np.float32))]
     job = make_job(
         *(network, pixels, tmp_path),
-        optimizer="sgd",
+        optimizer="adam",
+        fine_tune_optimizer="sgd",
         batch_size=IMAGES,
         fine_tuning=PhaseSpec(1, rate),
         head_weights=tuple(weights),

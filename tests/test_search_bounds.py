@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from automl_tl import Study, storage
 from automl_tl.errors import StudyError, UsageError
-from automl_tl.facts import FACTS
+from automl_tl.facts import FACTS, LOST
 from automl_tl.guard import alone
 from automl_tl.search_bounds import search_bounds
 from automl_tl.study import StudyDirectory
@@ -58,6 +58,18 @@ def test_a_trial_that_was_killed_uses_up_no_bound(directory: StudyDirectory) -> 
     bounds, said = _resume(directory)
     assert bounds.trials == 53
     assert said == ["No bound was given: at most 50 more trials and 1h 00m."]
+
+
+@pytest.mark.parametrize(("lost", "name"), [("nonsense", "lost"), ({"reason": 1}, "reason")])
+def test_a_damaged_record_of_how_a_trial_was_lost_is_refused(
+    directory: StudyDirectory, lost: Any, name: str
+) -> None:
+    study = storage.open_optuna(directory.path, None, "s", 0)
+    trial = study.ask()
+    trial.set_user_attr(LOST, lost)
+    study.tell(trial, state=TrialState.FAIL)
+    with pytest.raises(StudyError, match=f"Trial 0 of .* is recorded with a damaged '{name}'"):
+        _resume(directory)
 
 
 def test_a_search_that_is_refused_leaves_the_bounds_alone(directory: StudyDirectory) -> None:

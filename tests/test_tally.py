@@ -73,6 +73,21 @@ def test_failures_make_going_on_vain_only_without_a_success() -> None:
     assert lucky.in_vain() is None
 
 
+def test_a_trial_that_was_read_before_it_is_told_counts_once() -> None:
+    """Another worker died between its end and its message."""
+    study = optuna.create_study(direction="maximize")
+    tally = Tally("accuracy")
+    tally.read(study)
+    study.tell(study.ask(), 0.5)
+    tally.read(study)
+    first = tally.add(told(0, value=0.5))
+    assert (first["finished"], first["best"]) == (1, True)
+    study.tell(study.ask(), 0.4)
+    assert tally.add(told(1, value=0.4))["finished"] == 2
+    tally.read(study)
+    assert tally.finished == 2
+
+
 @pytest.mark.parametrize("retried", [True, False])
 def test_a_storage_is_counted(retried: bool) -> None:
     study = optuna.create_study(direction="maximize")

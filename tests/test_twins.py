@@ -35,6 +35,12 @@ def test_a_trial_that_was_stopped_is_nobodys_twin() -> None:
     assert twins.of(SPEC) == 1
 
 
+def test_a_trial_that_lost_its_facts_has_no_twins() -> None:
+    twins = Twins()
+    twins.learn(0, {"reason": "its worker was silent for too long", "retried": True})
+    assert twins.of(SPEC) is None
+
+
 def test_a_trial_is_read_once() -> None:
     twins = Twins()
     twins.learn(0, _facts())

@@ -32,6 +32,10 @@ class WebServer(http.server.ThreadingHTTPServer):
         self.halfway.set()
         self.short = 0
 
+    def length(self, content: int) -> str:
+        """Return what is said of a content of so many bytes."""
+        return str(content)
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
@@ -67,7 +71,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return content
 
     def _end(self, path: str, length: int) -> None:
-        self.send_header("Content-Length", str(length))
+        self.send_header("Content-Length", self.server.length(length))
         for name, value in self.server.headers.get(path, {}).items():
             self.send_header(name, value)
         self.end_headers()

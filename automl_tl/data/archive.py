@@ -8,6 +8,8 @@ archive of images.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import lzma
 import re
@@ -19,14 +21,14 @@ import zipfile
 import zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from filelock import FileLock, Timeout
 
 from automl_tl.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from filelock import BaseFileLock
 
@@ -38,17 +40,37 @@ MAX_RATIO = 200
 _FREE_BYTES = 10**8
 _PARTIAL = ".partial-"
 _BLOCK = 1 << 20
+_STEP = 1 << 16
+_MAX_HEADER = 1 << 20
 _SUFFIXES = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|(tar\.)?(gz|bz2|xz))$", re.IGNORECASE)
 _ENCRYPTED = 0x1
+_COMPRESSED: Mapping[bytes, Callable[[Path, Literal["rb"]], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+    b"]\0\0": lzma.open,
+}
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
 
 
 def is_archive(path: Path) -> bool:
     """Tell by its content whether a file is a zip or a (compressed) tar archive, sound or not."""
     try:
-        return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+        if zipfile.is_zipfile(path):
+            return True
+        with _decompressed(path) as stream:
+            block = stream.read(tarfile.BLOCKSIZE)
+        if block != bytes(tarfile.BLOCKSIZE):  # which ends an archive, be it empty
+            tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
     except _DAMAGE:
         return True
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        return False
+    return True
 
 
 def stem(archive: Path) -> str:
@@ -126,19 +148,16 @@ def _put_in_place(aside: Path, place: Path) -> None:
 
 def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
     is_zip = zipfile.is_zipfile(archive)
-    members = _zip_members(archive) if is_zip else _tar_members(archive)
-    compressed = archive.stat().st_size
+    members = _zip_members(archive) if is_zip else _tar_members(archive, max_bytes)
     total = 0
     try:
-        for count, (name, content) in enumerate(members, 1):
-            if count > MAX_MEMBERS:
-                raise DataError(f"The archive {archive} has more than {MAX_MEMBERS:,} files.")
+        for name, content in members:
             target = folder / _safe(name, archive)
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as out:
                 while block := content.read(_BLOCK):
                     total += len(block)
-                    _check_size(archive, total, compressed, max_bytes)
+                    _check_size(archive, total, max_bytes)
                     out.write(block)
     except (*_DAMAGE, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -153,13 +172,18 @@ def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
         ) from None
 
 
-def _check_size(archive: Path, total: int, compressed: int, max_bytes: int) -> None:
+def _check_count(archive: Path, members: int) -> None:
+    if members > MAX_MEMBERS:
+        raise DataError(f"The archive {archive} has more than {MAX_MEMBERS:,} files and folders.")
+
+
+def _check_size(archive: Path, total: int, max_bytes: int) -> None:
     if total > max_bytes:
         raise DataError(
             f"The archive {archive} unpacks to more than {max_bytes:,} bytes: unpack it yourself "
             "and name the folder."
         )
-    if total > _FREE_BYTES and total > MAX_RATIO * compressed:
+    if total > _FREE_BYTES and total > MAX_RATIO * archive.stat().st_size:
         raise DataError(
             f"The archive {archive} unpacks to more than {MAX_RATIO} times its size, which images "
             "never do: it looks like a decompression bomb."
@@ -187,6 +211,7 @@ def _refuse(archive: Path, name: str, what: str) -> DataError:
 def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(archive) as file:
         members = file.infolist()
+        _check_count(archive, len(members))
         for member in members:
             _safe(member.filename, archive)
             if member.flag_bits & _ENCRYPTED:
@@ -205,19 +230,65 @@ def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                     yield member.filename, content
 
 
-def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with tarfile.open(archive) as file:
-        for member in file:
-            if member.isdir():
-                if PurePosixPath(member.name).parts:  # "./" is the folder itself
-                    _safe(member.name, archive)
-                continue
-            if member.issym() or member.islnk():
-                raise _refuse(archive, member.name, "a link")
-            if not member.isreg() or member.issparse():
-                raise _refuse(archive, member.name, "a device or another special file")
-            content = file.extractfile(member)
-            if content is not None:
-                with content:
-                    yield member.name, content
-            file.members = []  # type: ignore[attr-defined]  # else all members stay in memory
+class _Counted:
+    """The bytes of a tar archive, counted and bounded as ``tarfile`` reads them.
+
+    Only so many as were announced are read: ``tarfile`` holds all that stands before a member, as
+    long names do, in memory.
+    """
+
+    def __init__(self, archive: Path, stream: IO[bytes], max_bytes: int) -> None:
+        self._archive = archive
+        self._stream = stream
+        self._max_bytes = max_bytes
+        self._total = 0
+        self.announce(0)
+
+    def announce(self, content: int) -> None:
+        """Expect a member's content, and what stands before the next one."""
+        self._expected = self._total + content + _MAX_HEADER
+
+    def read(self, size: int) -> bytes:
+        block: bytes = self._stream.read1(size)  # type: ignore[attr-defined]
+        self._total += len(block)
+        _check_size(self._archive, self._total, self._max_bytes)
+        if self._total > self._expected:
+            raise DataError(
+                f"The archive {self._archive} has more than {_MAX_HEADER:,} bytes before a member, "
+                "where its name belongs: it looks like a decompression bomb."
+            )
+        return block
+
+
+def _decompressed(archive: Path) -> IO[bytes]:
+    """Open what a tar archive is, compressed or not, for reading."""
+    with archive.open("rb") as file:
+        magic = file.read(6)
+    openers = (opener for start, opener in _COMPRESSED.items() if magic.startswith(start))
+    opened: IO[bytes] = next(openers, open)(archive, "rb")
+    return opened
+
+
+def _tar_members(archive: Path, max_bytes: int) -> Iterator[tuple[str, IO[bytes]]]:
+    with _decompressed(archive) as stream:
+        counted = _Counted(archive, stream, max_bytes)
+        readable = cast("IO[bytes]", counted)  # as far as a stream is read
+        with tarfile.open(None, "r|", readable, _STEP) as file:
+            for count, member in enumerate(iter(file.next, None), 1):
+                _check_count(archive, count)
+                file.members = []  # type: ignore[attr-defined]  # else all stay in memory
+                file.pax_headers = {}
+                if member.isdir():
+                    if PurePosixPath(member.name).parts:  # "./" is the folder itself
+                        _safe(member.name, archive)
+                    counted.announce(0)
+                    continue
+                if member.issym() or member.islnk():
+                    raise _refuse(archive, member.name, "a link")
+                if not member.isreg() or member.issparse():
+                    raise _refuse(archive, member.name, "a device or another special file")
+                counted.announce(member.size)
+                content = file.extractfile(member)
+                if content is not None:
+                    with content:
+                        yield member.name, content

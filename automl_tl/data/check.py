@@ -207,25 +207,24 @@ def _near_duplicates(
     found, truncated = near_duplicates.find_pairs(
         np.stack(grids) if grids else np.empty((0, 8, 9), np.uint8)
     )
-    across, same_split = [], 0
-    for left, right in found:
-        rows = (first_copies[left], first_copies[right])
-        sides = [splits[row] if splits else None for row in rows]
-        if sides[0] == sides[1]:
-            same_split += 1
-            continue
+    names = [str(splits[row] if splits else None) for row in first_copies]
+    _, sides = np.unique(names, return_inverse=True)
+    across = found[sides[found[:, 0]] != sides[found[:, 1]]]
+    pairs = []
+    for pair in across[:MAX_LISTED]:
+        rows = [first_copies[one] for one in pair]
         items = [index.items[row] for row in rows]
-        across.append(
+        pairs.append(
             {
                 "names": [item.name for item in items],
                 "classes": [index.classes[item.label] for item in items],
-                "splits": sides,
+                "splits": [splits[row] if splits else None for row in rows],
             }
         )
     return {
-        "pairs": across[:MAX_LISTED],
+        "pairs": pairs,
         "count": len(across),
-        "same_split": same_split,
+        "same_split": len(found) - len(across),
         "truncated": truncated or len(across) > MAX_LISTED,
     }
 

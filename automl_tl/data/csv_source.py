@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from automl_tl.data.index import SPLIT_NAMES
+from automl_tl.data.index import SPLIT_NAMES, STRICTEST_FIRST
 from automl_tl.errors import DataError
 from automl_tl.units import plural
 
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
     Row = tuple[Path, str, str, Split | None]
 
+_PRECEDENCE = (*STRICTEST_FIRST, None)
+
 
 def has_columns(path: Path) -> bool:
     """Tell whether a file starts with a header that has the columns ``path`` and ``label``."""
     try:
         with path.open("rb") as file:
             header = file.readline(4096).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError):
+        return {"path", "label"} <= set(_columns(header.partition("\r")[0]))
+    except (OSError, UnicodeDecodeError, csv.Error):
         return False
-    return {"path", "label"} <= set(_columns(header.partition("\r")[0]))
 
 
 def read_csv(path: Path, confined: bool = False) -> tuple[list[Row], list[str]]:
@@ -52,7 +54,10 @@ def read_csv(path: Path, confined: bool = False) -> tuple[list[Row], list[str]]:
     lines = io.StringIO(text, newline="")
     header = lines.readline()
     lines.seek(0)
-    columns = _columns(header)
+    try:
+        columns = _columns(header)
+    except csv.Error as error:
+        raise DataError(f"{path}, line 1: {error}.") from None
     if missing := [name for name in ("path", "label") if name not in columns]:
         raise DataError(
             f"{path} has no column {' and no column '.join(missing)}: expected a header with path, "
@@ -60,7 +65,7 @@ def read_csv(path: Path, confined: bool = False) -> tuple[list[Row], list[str]]:
         )
     reader = csv.reader(lines, delimiter=_delimiter(header))
     rows: dict[tuple[Path, str], Row] = {}
-    repeated = 0
+    repeated = contradicting = 0
     try:
         next(reader)
         for cells in reader:
@@ -68,7 +73,10 @@ def read_csv(path: Path, confined: bool = False) -> tuple[list[Row], list[str]]:
                 continue
             padded = [*cells, *[""] * len(columns)]
             row = _row(path, reader.line_num, dict(zip(columns, padded, strict=False)), confined)
-            repeated += (row[0], row[2]) in rows
+            if before := rows.get((row[0], row[2])):
+                repeated += 1
+                contradicting += len({before[3], row[3], None}) == 3
+                row = min(before, row, key=lambda one: _PRECEDENCE.index(one[3]))
             rows[row[0], row[2]] = row
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}.") from None
@@ -79,8 +87,13 @@ def read_csv(path: Path, confined: bool = False) -> tuple[list[Row], list[str]]:
             f"None of the paths in {path} leads to a file: they count from the CSV "
             f"file's folder, the first one is {first}."
         )
-    notes = [f"Left out from {path.name}: {plural(repeated, 'repeated line')}."] if repeated else []
-    return list(rows.values()), notes
+    note = f"Left out from {path.name}: {plural(repeated, 'repeated line')}"
+    if contradicting:
+        note += (
+            f", {contradicting} of them with another split: test counts before validation, and "
+            "that before train"
+        )
+    return list(rows.values()), [f"{note}."] if repeated else []
 
 
 def _row(table: Path, line: int, cells: dict[str, str], confined: bool) -> Row:

@@ -22,6 +22,8 @@ SPLIT_NAMES: Mapping[str, Split] = MappingProxyType(
     }
 )
 """What folders and CSV files call the splits, in any case."""
+STRICTEST_FIRST: tuple[Split, ...] = ("test", "validation", "train")
+"""Of several splits that an image is put into, the first of these counts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ MAX_DIFFERENCE = 6.0
 _MIN_CONTRAST = 16
 _BANDS = (13, 13, 13, 13, 12)
 _MAX_NEIGHBOURS = 500
+_MAX_PAIRS = 2_500_000
+"""Where a crowd looks alike, about so many pairs are found in a band: 20 MB."""
 _FEW_NEIGHBOURS = 20
 
 
@@ -74,8 +76,10 @@ def find_pairs(
 
     Returns:
         int64 ``(pairs, 2)``, sorted, the smaller index first; and whether the search was cut
-        short because more than ``neighbours`` images shared a band.
+        short because more than ``neighbours`` images shared a band, or, of thousands, so many
+        look alike that further partners of one are left out. Who has any, has some.
     """
+    most = min(neighbours, max(_FEW_NEIGHBOURS, _MAX_PAIRS // max(1, len(grids))))
     steps = grids[:, :, 1:] > grids[:, :, :-1]
     hashes = (
         np.packbits(steps.reshape(len(grids), 64), axis=1).view(">u8").ravel().astype(np.uint64)
@@ -85,12 +89,13 @@ def find_pairs(
         flat.max(axis=1, initial=0) - flat.min(axis=1, initial=255) >= _MIN_CONTRAST
     )
     centred = flat - flat.mean(axis=1, keepdims=True)
-    found, truncated, shift = [np.empty((0, 2), np.int64)], False, 0
+    found, truncated, shift = np.empty(0, np.int64), False, 0
     for width in _BANDS:
         band = (hashes[usable] >> np.uint64(shift)) & np.uint64((1 << width) - 1)
         shift += width
         order = np.argsort(band, kind="stable")
         band, rows = band[order], usable[order]
+        pairs, partners = [found], np.zeros(len(rows), np.int64)
         for distance in range(1, neighbours + 2):
             left = np.flatnonzero(band[distance:] == band[:-distance])
             if not len(left):
@@ -98,9 +103,15 @@ def find_pairs(
             if distance > neighbours:
                 truncated = True
                 break
+            wanting = partners[left] < most
+            truncated |= not wanting.all()
+            left = left[wanting]
             first, second = rows[left], rows[left + distance]
             near = np.bitwise_count(hashes[first] ^ hashes[second]) <= MAX_BITS
-            first, second = first[near], second[near]
+            left, first, second = left[near], first[near], second[near]
             alike = np.abs(centred[first] - centred[second]).mean(axis=1) <= MAX_DIFFERENCE
-            found.append(np.sort(np.stack([first[alike], second[alike]], axis=1), axis=1))
-    return np.unique(np.concatenate(found), axis=0), truncated
+            partners[left[alike]] += 1
+            first, second = first[alike], second[alike]
+            pairs.append(np.minimum(first, second) * len(grids) + np.maximum(first, second))
+        found = np.unique(np.concatenate(pairs))
+    return np.stack(np.divmod(found, max(1, len(grids))), axis=1), truncated

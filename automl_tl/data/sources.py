@@ -73,13 +73,16 @@ def open_data(
     raise DataError(f"There is no {data!r}: {hint}{'?' if close else '.'}")
 
 
-def folder(path: Path, name: str | None = None, source: str | None = None) -> DataIndex:
+def folder(
+    path: Path, name: str | None = None, source: str | None = None, root: Path | None = None
+) -> DataIndex:
     """Index a folder of classes, or ``train/`` with optional ``val/`` and ``test/`` above classes.
 
     Args:
         path: The folder.
         name: The data set's name; the folder's by default.
         source: What the person typed; the folder's absolute path by default.
+        root: Of the unpacked archive that the folder lies in, if it does.
 
     Raises:
         DataError: The folder does not hold images of at least two classes.
@@ -101,10 +104,13 @@ def folder(path: Path, name: str | None = None, source: str | None = None) -> Da
         _same_classes(path, found)
     else:
         found[None] = _classes(path, notes)
-        if len(folders) == 1 and len(inner := _list(folders[0])[0]) > 1:
+        place, inside = _unwrapped(path)
+        if place != path and inside > 1:
+            where = readable(place.relative_to(root or path).as_posix())
             raise DataError(
-                f"Expected images of at least two classes in {path}, found only the folder "
-                f"{folders[0].name!r} with {len(inner)} folders inside: did you mean {folders[0]}?"
+                f"Expected images of at least two classes in {source}, found only the folder "
+                f"{where!r} with {inside} folders inside: "
+                f"{'unpack it and name that folder.' if root else f'did you mean {place}?'}"
             )
     return build(name, source, _rows(path, found), notes)
 
@@ -141,6 +147,7 @@ def unpacked(place: Path, name: str, source: str) -> DataIndex:
     Raises:
         DataError: It does not hold images of at least two classes.
     """
+    root = place = place.absolute()
     folders, files = _list(place)
     if len(folders) == 1 and not files and folders[0].name.lower() not in SPLIT_NAMES:
         inner_folders, inner_files = _list(folders[0])
@@ -150,7 +157,7 @@ def unpacked(place: Path, name: str, source: str) -> DataIndex:
     tables = [file for file in tables if has_columns(file)]
     if len(tables) == 1:
         return build(name, source, *read_csv(tables[0], confined=True))
-    return folder(place, name, source)
+    return folder(place, name, source, root)
 
 
 def slug(text: str) -> str:
@@ -201,6 +208,17 @@ def _list(path: Path) -> tuple[list[Path], list[Path]]:
             elif entry.is_file():
                 files.append(path / entry.name)
     return folders, files
+
+
+def _unwrapped(path: Path) -> tuple[Path, int]:
+    """Go down as long as a folder holds a single one; returns where, and how many are there."""
+    visited: set[tuple[int, int]] = set()
+    folders = [path]
+    while len(folders) == 1 and _identity(folders[0]) not in visited:
+        path = folders[0]
+        visited.add(_identity(path))
+        folders, _ = _list(path)
+    return path, len(folders)
 
 
 def _no_classes(path: Path, files: list[Path]) -> str:

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from automl_tl.data.index import STRICTEST_FIRST
 from automl_tl.errors import DataError
 from automl_tl.units import are, plural
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from automl_tl.types import Split
 
-_STRICTEST_FIRST: tuple[Split, ...] = ("test", "validation", "train")
 _MINIMUM = 3
 
 
@@ -129,7 +129,7 @@ def _group(
             contradicting.append(members)
             continue
         present = {given[member] for member in members}
-        first = next((split for split in _STRICTEST_FIRST if split in present), None)
+        first = next((split for split in STRICTEST_FIRST if split in present), None)
         groups.append(_Group(digest, label, members, first, first or "train"))
     if contradicting:
         count = sum(map(len, contradicting))
@@ -212,7 +212,7 @@ def _choose(groups: list[_Group], share: float, leave: int) -> list[_Group]:
 
 
 def _check_coverage(groups: list[_Group], titles: list[str], notes: list[str]) -> None:
-    for split in reversed(_STRICTEST_FIRST):
+    for split in reversed(STRICTEST_FIRST):
         covered = {group.label for group in groups if group.split == split}
         absent = [title for label, title in enumerate(titles) if label not in covered]
         if absent and split == "train":

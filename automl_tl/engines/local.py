@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from automl_tl.errors import AutoMLError
@@ -43,7 +44,8 @@ class LocalEngine:
             command=self._command,
         )
         self._children[index] = child
-        child.channel.send(settings.setup(index))
+        with suppress(EOFError):  # it ended at once, which ``_listen`` tells
+            child.channel.send(settings.setup(index))
         threading.Thread(target=self._listen, args=(index, child), daemon=True).start()
 
     def poll(self, timeout: float) -> list[tuple[int, Mapping[str, Any]]]:
@@ -61,10 +63,8 @@ class LocalEngine:
         """Send a message to a worker, if it lives."""
         child = self._children.get(index)
         if child:
-            try:
+            with suppress(EOFError):
                 child.channel.send(dict(message))
-            except EOFError:
-                return
 
     def close(self, grace: float) -> None:
         """End all workers: close their pipes, and kill what still runs after ``grace`` seconds."""

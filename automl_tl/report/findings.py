@@ -109,21 +109,23 @@ def _look_alikes(data: StudyData, images: Images) -> dict[str, Any]:
     if not grids:
         return _nothing(images.problem or "No image could be read, so none were compared.")
     found, truncated = near_duplicates.find_pairs(np.stack(grids))
-    pairs = [(rows[a], rows[b]) for a, b in found if data.splits[rows[a]] != data.splits[rows[b]]]
-    tested = {row for pair in pairs for row in pair if data.splits[row] == "test"}
-    pairs.sort(key=lambda pair: "test" not in {data.splits[row] for row in pair})
+    _, sides = np.unique([str(data.splits[row]) for row in rows], return_inverse=True)
+    across = found[sides[found[:, 0]] != sides[found[:, 1]]]
+    test = np.array([data.splits[row] == "test" for row in rows])[across]
+    shown = np.argsort(~test.any(axis=1), kind="stable")[:LOOK_ALIKES]
+    pairs = [[rows[one] for one in pair] for pair in across[shown]]
     return {
         "pairs": [
             {
-                "rows": list(pair),
+                "rows": pair,
                 "names": [data.names[row] for row in pair],
                 "classes": [data.classes[data.labels[row]] for row in pair],
                 "splits": [data.splits[row] for row in pair],
             }
-            for pair in pairs[:LOOK_ALIKES]
+            for pair in pairs
         ],
-        "count": len(pairs),
-        "tested": len(tested),
+        "count": len(across),
+        "tested": len(np.unique(across[test])),
         "truncated": truncated,
         "problem": None,
     }

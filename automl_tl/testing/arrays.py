@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from automl_tl.types import Source
@@ -44,3 +46,15 @@ def changed(before: Tensors, after: Tensors) -> frozenset[str]:
         for name, value in before.items()
         if name not in after or value.tobytes() != after[name].tobytes()
     )
+
+
+def count(names: Iterable[str], before: Tensors, after: Tensors) -> int:
+    """Return how many values tensors have.
+
+    Those that are the same before and after are one tensor, which has several names.
+    """
+    sizes = {}
+    for name in names:
+        one = (tensors[name].tobytes() if name in tensors else b"" for tensors in (before, after))
+        sizes[tuple(map(hash, one))] = before[name].size
+    return sum(sizes.values())

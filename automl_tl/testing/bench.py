@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from automl_tl.errors import TrialError
 from automl_tl.modelfile import ModelFacts
-from automl_tl.testing.arrays import changed, make_images, read
+from automl_tl.testing.arrays import changed, count, make_images, read
 from automl_tl.training.scale import feature_scale
 from automl_tl.types import Head, NetworkSpec, PhaseSpec, Source, TrainJob
 
@@ -67,6 +67,7 @@ class Trained:
         facts: What the trainer knows at the end.
         path: The model file, which is there only when it was to be kept.
         moved: Names of the network's tensors that are no longer the same, bit for bit.
+        values: How many values these have.
     """
 
     job: TrainJob
@@ -75,6 +76,7 @@ class Trained:
     facts: TrainFacts
     path: Path
     moved: frozenset[str]
+    values: int
 
 
 class Bench:
@@ -281,11 +283,13 @@ class Bench:
         """Return what a trainer has trained so far."""
         path = self._new("trained", ".safetensors")
         trainer.save(path, replace(self.facts(job.fine_tune_at), head=job.head).metadata())
-        moved = changed(self.tensors, load_file(path))
+        tensors = load_file(path)
+        moved = changed(self.tensors, tensors)
+        values = count(moved, self.tensors, tensors)
         if not keep:
             path.unlink()
         reports = tuple(recorder.reports)
-        return Trained(job, reports, recorder.logits, trainer.facts(), path, moved)
+        return Trained(job, reports, recorder.logits, trainer.facts(), path, moved, values)
 
     def once(
         self,

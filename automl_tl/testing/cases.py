@@ -24,9 +24,11 @@ from automl_tl.testing import (
     engine_checks,
     export_checks,
     facts_checks,
+    fine_tune_checks,
     kit,
     network_checks,
     plugin_checks,
+    preprocess_checks,
     trainer_checks,
     training_checks,
 )
@@ -197,14 +199,18 @@ class BackendTestCase(_NetworkCase):
     test_half_precision = _test(backend_checks.check_half_precision)
     test_calibration = _test(backend_checks.check_calibration)
     test_refusals = _test(backend_checks.check_refusals)
+    test_preprocessing = _test(preprocess_checks.check_preprocessing)
     test_all_formats = _test(export_checks.check_all_formats)
     test_reports = _test(trainer_checks.check_reports)
     test_heads = _test(trainer_checks.check_heads)
-    test_warm_heads = _test(trainer_checks.check_warm_heads)
     test_promises = _test(trainer_checks.check_promises)
     test_stops = _test(trainer_checks.check_stops)
     test_early_stops = _test(trainer_checks.check_early_stops)
     test_poolings = _test(trainer_checks.check_poolings)
+    test_warm_heads = _test(fine_tune_checks.check_warm_heads)
+    test_fine_tune_optimizer = _test(fine_tune_checks.check_fine_tune_optimizer)
+    test_fine_tune_settings = _test(fine_tune_checks.check_fine_tune_settings)
+    test_epoch_sources = _test(fine_tune_checks.check_epoch_sources)
 
 
 class DatasetTestCase(_Case):

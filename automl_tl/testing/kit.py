@@ -21,8 +21,10 @@ from automl_tl.testing.examination import SECONDS, examine
 from automl_tl.testing.export_checks import EXPORT_CHECKS
 from automl_tl.testing.facts_checks import FACTS_CHECKS
 from automl_tl.testing.findings import Finding, S, find, name_of, reason, some
+from automl_tl.testing.fine_tune_checks import FINE_TUNE_CHECKS
 from automl_tl.testing.network_checks import NETWORK_CHECKS, check_layers, check_output
 from automl_tl.testing.plugin_checks import PLUGIN_CHECKS
+from automl_tl.testing.preprocess_checks import check_preprocessing
 from automl_tl.testing.trainer_checks import TRAINER_CHECKS
 from automl_tl.testing.training_checks import TRAINING_CHECKS
 
@@ -128,7 +130,7 @@ def check_backend(
     except PluginError as error:
         expected = "a backbone to check it with"
         return [Finding(f"backend {name}", "backbones", expected, reason(error), False)]
-    checks = (*BACKEND_CHECKS, *TRAINER_CHECKS)
+    checks = (*BACKEND_CHECKS, check_preprocessing, *TRAINER_CHECKS, *FINE_TUNE_CHECKS)
     with bench(backbone, host) as ready:
         return _built(checks if backbone.key in checked else BENCH_CHECKS + checks, ready, stage)
 

@@ -16,7 +16,7 @@ from automl_tl.testing.backend_checks import SAME, on_backend
 from automl_tl.testing.bench import CLASSES, TRAIN, Recorder
 from automl_tl.testing.findings import some
 from automl_tl.training.split import SplitTrainer
-from automl_tl.types import Head, PhaseSpec
+from automl_tl.types import PhaseSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,33 +73,6 @@ def check_heads(bench: Bench) -> Iterator[Finding]:
             f"logits that differ by {off:.2g} of the largest",
             off <= 1e-3,
         )
-
-
-def check_warm_heads(bench: Bench) -> Iterator[Finding]:
-    """A job with ``head_weights`` begins with the second phase, from that head."""
-    job = bench.job(bench.middle)
-    shape = bench.info.features, CLASSES
-    drawn = np.random.default_rng(3).normal(0, 0.1, shape).astype(np.float32)
-    bias = np.arange(CLASSES, dtype=np.float32)
-    still = replace(
-        job,
-        head=Head(CLASSES, scale=job.head.scale),
-        head_weights=(drawn, bias),
-        fine_tuning=PhaseSpec(1, 0.0),
-    )
-    trained = bench.train(still)
-    phases = [report.phase for report in trained.reports]
-    right = phases == ["fine-tuning"]
-    yield on_backend(bench, "warm heads", "one epoch of fine-tuning", some(phases), right)
-    features = bench.array(bench.end, "avg")[TRAIN:] * np.float32(job.head.scale)
-    off = difference(trained.logits[-1], np.asarray(features @ drawn + bias, np.float32))
-    yield on_backend(
-        bench,
-        "warm heads",
-        "the logits of the given head, at a rate of 0",
-        f"logits that differ by {off:.2g} of the largest",
-        off <= 1e-3,
-    )
 
 
 def check_promises(bench: Bench) -> Iterator[Finding]:
@@ -229,7 +202,6 @@ class _StoppingEarly(Recorder):
 TRAINER_CHECKS: tuple[Callable[[Bench], Iterator[Finding]], ...] = (
     check_reports,
     check_heads,
-    check_warm_heads,
     check_promises,
     check_stops,
     check_early_stops,

@@ -41,8 +41,7 @@ def check_part_frozen(bench: Bench) -> Iterator[Finding]:
     if at == 0:
         return
     above = sum(layer.parameters for layer in bench.info.layers[at:])
-    moved = bench.once(at).moved
-    count = sum(bench.tensors[name].size for name in moved)
+    count = bench.once(at).values
     yield Finding(
         bench.key,
         "part frozen",
@@ -66,7 +65,7 @@ def check_fine_tuning(bench: Bench) -> Iterator[Finding]:
         not still,
     )
     parameters = sum(layer.parameters for layer in bench.info.layers)
-    count = sum(bench.tensors[name].size for name in moved)
+    count = trained.values
     yield Finding(
         bench.key,
         "fine tuning",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,16 @@ def kernels(head: Head, inputs: int, seed: int) -> list[NDArray[np.float32]]:
         found.append(random.uniform(-limit, limit, (inputs, outputs)).astype(np.float32))
         inputs = outputs
     return found
+
+
+def parameters(head: Head, inputs: int) -> int:
+    """Return the number of a head's parameters.
+
+    Args:
+        head: The head.
+        inputs: Width that enters its first dense layer.
+    """
+    return sum((a + 1) * b for a, b in pairwise((inputs, *head.units, head.classes)))
 
 
 def decays(shape: Sequence[int]) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import lzma
 import os
 import stat
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +103,19 @@ def test_an_archive_is_the_folder_it_holds(
     assert [i.path.read_bytes() for i in index.items] == [i.path.read_bytes() for i in folder.items]
 
 
+@pytest.mark.parametrize("prefix", ["a/b/", "a/b/c/"])
+def test_an_archive_whose_classes_lie_deeper_is_refused_by_the_path_inside(
+    prefix: str, classes_folder: Path, tmp_path: Path
+) -> None:
+    packed = pack(classes_folder, tmp_path / "pets.zip", prefix)
+    with pytest.raises(DataError) as error:
+        open_data(str(packed), tmp_path / "cache", {})
+    assert str(error.value) == (
+        f"Expected images of at least two classes in {packed}, found only the folder "
+        f"'{prefix[:-1]}' with 2 folders inside: unpack it and name that folder."
+    )
+
+
 def test_an_archive_is_unpacked_once(classes_folder: Path, tmp_path: Path) -> None:
     packed = pack(classes_folder, tmp_path / "pets.zip")
     first = archive.extract(packed, tmp_path / "out")
@@ -173,6 +189,55 @@ def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         out.writestr("a", "1")
         out.writestr("b", "2")
     assert "more than 1 files" in failure(tmp_path / "m.zip", tmp_path)
+
+
+def test_what_stands_before_members_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A header of 1 GiB, and folders without end, take little of an archive."""
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 1 << 30
+    folder = tarfile.TarInfo("d/")
+    folder.type = tarfile.DIRTYPE
+    pax, folders = tmp_path / "pax.tar.gz", tmp_path / "folders.tar.xz"
+    with gzip.open(pax, "wb", 1) as out:
+        out.write(header.tobuf(tarfile.USTAR_FORMAT))
+        for _ in range(64):
+            out.write(bytes(1 << 20))
+    with lzma.open(folders, "wb", preset=0) as out:
+        out.write(folder.tobuf(tarfile.USTAR_FORMAT) * 20_000)
+    tracemalloc.start()
+    assert archive.is_archive(pax)
+    assert "more than 1,048,576 bytes before a member" in failure(pax, tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.reset_peak()
+    monkeypatch.setattr(archive, "_FREE_BYTES", 10**7)
+    assert "bomb" in failure(folders, tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+    monkeypatch.setattr(archive, "MAX_MEMBERS", 1000)
+    assert "more than 1,000 files and folders" in failure(folders, tmp_path)
+
+
+def test_long_names_are_no_bombs(tmp_path: Path, write_image: WriteImage) -> None:
+    name = "/".join(["ünïcode" * 12] * 5)
+    for label in "ab":
+        write_image(tmp_path / "in" / label / name / "x.png", 1)
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        with tarfile.open(tmp_path / "x.tar", "w", format=form) as out:
+            out.add(tmp_path / "in", ".")
+        index = open_data(str(tmp_path / "x.tar"), tmp_path / "cache", {})
+        assert [item.name for item in index.items] == [f"{c}/{name}/x.png" for c in "ab"]
+
+
+def test_what_is_no_archive(tmp_path: Path) -> None:
+    for number, content in enumerate(
+        (b"text", bytes(100), b"BZh text", b"\x1f\x8b more text", gzip.compress(b"text" * 500))
+    ):
+        (tmp_path / str(number)).write_bytes(content)
+        assert not archive.is_archive(tmp_path / str(number))
+    tarfile.open(tmp_path / "empty.tar", "w").close()
+    assert archive.is_archive(tmp_path / "empty.tar")
 
 
 def test_an_encrypted_zip_gets_a_sentence(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -156,6 +157,23 @@ def test_pairs_are_all_that_are_near() -> None:
     assert len(expected) >= 80 and not truncated
     assert near_duplicates.find_pairs(np.repeat(grids[:1], 10, axis=0), neighbours=3)[1]
     assert near_duplicates.find_pairs(grids[:0])[0].shape == (0, 2)
+
+
+def test_a_crowd_that_looks_alike_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All images of a film, say: some partners of each, and all pairs of whoever has few."""
+    random = np.random.default_rng(0)
+    frames = random.integers(0, 256, (2, 8, 9))
+    crowd = np.clip(frames[0] + random.integers(-1, 2, (1500, 8, 9)), 0, 255).astype(np.uint8)
+    few = np.clip(frames[1] + random.integers(-1, 2, (5, 8, 9)), 0, 255).astype(np.uint8)
+    monkeypatch.setattr(near_duplicates, "_MAX_PAIRS", 30_000)
+    tracemalloc.start()
+    pairs, truncated = near_duplicates.find_pairs(np.concatenate([crowd, few]))
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    tracemalloc.stop()
+    assert truncated
+    assert len(pairs) <= 5 * 30_000
+    assert set(pairs.ravel().tolist()) == set(range(1505)), "everybody has a partner"
+    assert (pairs[:, 0] >= 1500).sum() == 10
 
 
 def test_digits_are_scikit_learns_scans(tmp_path: Path) -> None:

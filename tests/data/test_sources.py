@@ -142,6 +142,13 @@ def test_wrong_folders(classes_folder: Path, tmp_path: Path, write_image: WriteI
     wrapped = tmp_path / "wrapped"
     shutil.copytree(classes_folder, wrapped / "pets")
     assert f"did you mean {wrapped / 'pets'}?" in failure(wrapped, tmp_path)
+    place = tmp_path / "deeper" / "a" / "b"
+    shutil.copytree(classes_folder, place)
+    (place.parent / "notes.txt").write_text("hello")
+    deeper = failure(tmp_path / "deeper", tmp_path)
+    assert f"only the folder 'a/b' with 2 folders inside: did you mean {place}?" in deeper
+    (tmp_path / "single" / "cat" / "self").symlink_to(tmp_path / "single" / "cat")
+    assert "only one, 'cat'" in failure(tmp_path / "single", tmp_path)
     assert "There is no" in failure(tmp_path / "nowhere", tmp_path)
     (tmp_path / "some.txt").write_text("nothing")
     assert "is none of these" in failure(tmp_path / "some.txt", tmp_path)
@@ -204,6 +211,23 @@ def test_csv(classes_folder: Path, tmp_path: Path) -> None:
     assert len(index.notes) == 1 and "repeated" in index.notes[0]
 
 
+def test_of_a_files_splits_in_a_csv_the_strictest_counts(
+    tmp_path: Path, write_image: WriteImage
+) -> None:
+    given = {"a": ("test", "train"), "b": ("train", "val", "train"), "c": ("", "test", "test", "")}
+    lines = ["path,label,split", "d.png,y,"]
+    for name, splits in given.items():
+        lines += [f"{name}.png,x,{split}" for split in splits]
+        write_image(tmp_path / f"{name}.png", 1)
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    index = opened(tmp_path / "t.csv", tmp_path)
+    assert [item.split for item in index.items] == ["test", "validation", "test", None]
+    assert index.notes == (
+        "Left out from t.csv: 6 repeated lines, 3 of them with another split: test counts before "
+        "validation, and that before train.",
+    )
+
+
 @pytest.mark.parametrize("separator", [";", "\t"])
 def test_csv_with_other_separators(separator: str, classes_folder: Path, tmp_path: Path) -> None:
     lines = ["path,label", "cat/0.png,a", "dog/5.png,b"]
@@ -223,6 +247,7 @@ def test_csv_with_other_separators(separator: str, classes_folder: Path, tmp_pat
         ("path,label\nnone.png,a\nmissing.png,b\n", "None of the paths"),
         ("path,label\ncat/0.png,a\ncat/1.png,a\n", "only one, 'a'"),
         ("path,label\n", "no file at all"),
+        ("path,label," + "x" * 200_000 + "\ncat/0.png,a\n", "table.csv, line 1: field larger than"),
     ],
 )
 def test_wrong_csv(text: str, expected: str, classes_folder: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def load_backend() -> Any:
 
         def save(self, path: Path, metadata: Any) -> None:
             if happens("half a model"):
-                path.with_name(".half").write_bytes(b"half")
+                path.with_name(f".{'0' * 32}.safetensors").write_bytes(b"half")
                 time.sleep(3600)
             super().save(path, metadata)
             if happens("pixels lost after a trial"):

@@ -59,7 +59,7 @@ def test_a_kill_during_a_checkpoint(cli: CommandLine, photos: Path, faults: Faul
     faults.cause("half a model")
     process = cli.start("search", str(photos), *TUNED, "--trials", "1")
     faults.wait("half a model", process)
-    half = cli.folder / "studies" / "s" / "trials" / "00000" / ".half"
+    half = cli.folder / "studies" / "s" / "trials" / "00000" / f".{'0' * 32}.safetensors"
     assert half.exists()
     kill(process)
     cli.run("resume", "s", "--trials", "1")

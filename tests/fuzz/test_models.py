@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,8 @@ from tests.fuzz.mutations import fuzzed, mutated, read
 from tests.fuzz.test_words import nested
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.fuzz.conftest import Fresh
 
 FACTS = ModelFacts("torch/tiny", 8, "squash", ("a", "b"), Head(classes=2), 4)
@@ -74,11 +77,40 @@ def test_the_files_that_are_changed_are_sound(fresh: Fresh) -> None:
 @fuzzed
 @given(change=st.dictionaries(st.sampled_from(sorted(json.loads(METADATA[KEY]))), nested))
 def test_facts_of_any_type(fresh: Fresh, change: dict[str, object]) -> None:
-    facts = {**json.loads(METADATA[KEY]), **change}
+    read(identify, _holding(fresh, json.loads(METADATA[KEY]) | change))
+
+
+HEADS = {
+    "classes": st.just(2),
+    "units": st.lists(st.integers(-1, 10**9), max_size=3),
+    "dropout": st.floats() | st.integers(),
+    "pooling": st.sampled_from(("avg", "max", "flatten", "x")),
+    "scale": st.floats(),
+}
+
+
+@fuzzed
+@given(head=st.fixed_dictionaries({}, optional={k: v | nested for k, v in HEADS.items()}))
+def test_a_head_of_any_type_can_be_built_or_is_refused(fresh: Fresh, head: dict[str, Any]) -> None:
+    facts = json.loads(METADATA[KEY])
+    path = _holding(fresh, facts | {"head": facts["head"] | head})
+    found = read(identify, path)
+    if found is None:
+        return
+    head = found.facts.head
+    assert head.classes == 2 and head.pooling in ("avg", "max", "flatten")
+    assert 0 <= head.dropout < 1 and 0 < head.scale < float("inf")
+    assert all(units > 0 for units in head.units)
+    kernels = [a * b for a, b in pairwise(head.units)]
+    assert sum((*head.units, *kernels)) <= path.stat().st_size
+
+
+def _holding(fresh: Fresh, facts: dict[str, Any]) -> Path:
+    """Write a model file with these facts and nothing else in it."""
     header = json.dumps({"__metadata__": {KEY: json.dumps(facts, default=str)}}).encode()
     path = fresh() / "model"
     path.write_bytes(len(header).to_bytes(8, "little") + header)
-    read(identify, path)
+    return path
 
 
 @fuzzed

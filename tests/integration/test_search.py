@@ -194,6 +194,7 @@ def test_a_killed_worker_and_a_killed_framework_cost_one_trial_each(
     first = "The torch process died (killed by SIGKILL)"
     _kill(process, HOST)
     _wait_until(process, lambda: failed(first), f"a trial failed: {first}")
+    _wait_for_epoch(process, cli)
     _kill(process, "automl_tl.worker")
     _wait_until(process, lambda: failed("its process died"), "a trial failed: its process died")
     _wait_for_epoch(process, cli)

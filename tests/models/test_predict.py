@@ -19,6 +19,7 @@ from automl_tl.errors import ExportError, ImageError, UsageError
 from automl_tl.identify import identify
 from automl_tl.metrics import probabilities
 from automl_tl.predict import find_images, open_model
+from automl_tl.types import Head
 
 
 def test_pictures_get_their_colours_in_order(write_onnx, photos):
@@ -160,6 +161,20 @@ def test_other_peoples_models_are_refused(write_onnx, tmp_path):
         {"classes": ("a", "a", "b")},
         {"params": "x"},
         {"backbone": None},
+        {"head": Head(2)},
+        {"head": Head(True)},
+        {"head": Head(3, units=(2, 0))},
+        {"head": Head(3, units=(4, -2))},
+        {"head": Head(3, units=(20_000, 400_000))},
+        {"head": Head(3, dropout=1.0)},
+        {"head": Head(3, dropout=None)},
+        {"head": Head(3, pooling="x")},
+        {"head": Head(3, pooling=["avg"])},
+        {"head": Head(3, scale=None)},
+        {"head": Head(3, scale=[1])},
+        {"head": Head(3, scale=0.0)},
+        {"head": Head(3, scale=float("nan"))},
+        {"head": Head(3, scale=float("inf"))},
     ],
 )
 def test_metadata_that_makes_no_sense_is_refused(write_onnx, changes):

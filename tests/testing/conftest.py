@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from automl_tl.plugins import get_plugins
-from automl_tl.testing import kit
+from automl_tl.testing import kit, preprocess_checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +22,8 @@ PLUGINS = Path(__file__).with_name("plugins")
 
 class Here:
     """A backend in this process, behind what a check asks of a ``BackendHost``."""
+
+    log = None
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -62,7 +64,9 @@ def findings(install: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> 
 
     def found(value: str) -> list[Finding]:
         install(value)
-        monkeypatch.setattr(kit, "BackendHost", lambda name, *_, **__: nullcontext(Here(name)))
+        for module in (kit, preprocess_checks):
+            host = lambda name, *_, **__: nullcontext(Here(name))  # noqa: E731
+            monkeypatch.setattr(module, "BackendHost", host)
         backbone = get_plugins().backbone("numpynet/patches")
         result = kit.check_backbone(backbone)
         if all(finding.passed for finding in result):

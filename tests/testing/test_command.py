@@ -17,8 +17,10 @@ from automl_tl.testing import (
     engine_checks,
     facts_checks,
     findings,
+    fine_tune_checks,
     kit,
     plugin_checks,
+    preprocess_checks,
     trainer_checks,
 )
 
@@ -29,7 +31,9 @@ CASES = {
         kit.check_build,
         *kit.BENCH_CHECKS,
         *backend_checks.BACKEND_CHECKS,
+        preprocess_checks.check_preprocessing,
         *trainer_checks.TRAINER_CHECKS,
+        *fine_tune_checks.FINE_TUNE_CHECKS,
     ),
     cases.DatasetTestCase: dataset_checks.DATASET_CHECKS,
     cases.EngineTestCase: engine_checks.ENGINE_CHECKS,

@@ -19,8 +19,9 @@ def wrong(install, plugin):
     return {finding.check: finding.received for finding in found if not finding.passed}
 
 
-def test_the_right_one_passes(install) -> None:
-    assert wrong(install, "right_net") == {}
+@pytest.mark.parametrize("plugin", ["right_net", "tied_net"])
+def test_a_right_one_passes(install, plugin) -> None:
+    assert wrong(install, plugin) == {}
 
 
 @pytest.mark.parametrize(

@@ -61,36 +61,32 @@ class Application:
         model: Name of the function in ``keras.applications``.
         options: What it must be told, such as ``alpha``.
         input_size: Side of the input that the weights were trained for.
-        flexible: Whether one graph serves every image size.
     """
 
     key: str
     model: str
     options: Mapping[str, Any]
     input_size: int
-    flexible: bool
 
     def __call__(self, path: Path | None, image_size: int | None = None) -> keras.Model:
         """Build the network without its classifier.
 
         Args:
             path: Weights file, None for random weights from Keras' global seed.
-            image_size: Builds what ``keras.applications`` gives for this ``input_shape``; where a
-                side is odd, some architectures pad otherwise than in the graph for any size.
-                None builds for any size, or for ``input_size`` where that cannot be.
+            image_size: Side of the images, None for ``input_size``. Some architectures pad by the
+                parity of the sides within, so that a graph for any size would be another network.
 
         Raises:
             PluginError: When the installed Keras does not know the model.
             WeightsError: When the file cannot be loaded.
         """
-        side = image_size or (None if self.flexible else self.input_size)
-        return self._build(path, side, include_top=False)
+        return self._build(path, image_size or self.input_size, include_top=False)
 
     def classifier(self, path: Path | None) -> keras.Model:
         """Build the network with its original classifier of 1000 classes, which gives logits."""
         return self._build(path, self.input_size, include_top=True)
 
-    def _build(self, path: Path | None, side: int | None, include_top: bool) -> keras.Model:
+    def _build(self, path: Path | None, side: int, include_top: bool) -> keras.Model:
         import keras
 
         build = getattr(keras.applications, self.model, None)
@@ -136,9 +132,7 @@ def _rescaled(network: keras.Model) -> keras.Model:
 
 def _backbone(row: Mapping[str, Any]) -> Backbone:
     name = row["name"]
-    loader = Application(
-        f"{BACKEND}/{name}", row["model"], row["options"], row["input_size"], row["flexible"]
-    )
+    loader = Application(f"{BACKEND}/{name}", row["model"], row["options"], row["input_size"])
     return Backbone(
         name=name,
         backend=BACKEND,

@@ -14,6 +14,7 @@ from automl_tl.errors import AutoMLError, PluginError, UsageError
 from automl_tl.types import NetworkInfo
 from automl_tl_keras import figures, frameworks
 from automl_tl_keras import graph as graphs
+from automl_tl_keras.catalog import Application
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -114,7 +115,7 @@ class Network:
         Args:
             fine_tune_at: Any layer's index; ``len(layers)`` freezes everything.
         """
-        for name, variable in self.trainable(fine_tune_at).items():
+        for name, variable in (self.trainable(fine_tune_at) | self.states(fine_tune_at)).items():
             if name not in self._originals:
                 self._originals[name] = np.array(keras.ops.convert_to_numpy(variable))
         for layer in self._graph.layers[fine_tune_at:]:
@@ -133,6 +134,19 @@ class Network:
             for name in names
         }
 
+    def states(self, fine_tune_at: int) -> dict[str, keras.Variable]:
+        """Return what may move beside the variables that ``freeze`` leaves trainable, by name.
+
+        Such are the vectors of spectral normalisation; the statistics of BatchNorm stay.
+        """
+        still = self.trainable(fine_tune_at).keys() | self._statistics
+        return {
+            name: variable
+            for variables in self._graph.variables[fine_tune_at:]
+            for name, variable in variables.items()
+            if name not in still
+        }
+
     def tensors(self) -> dict[str, keras.Variable]:
         """Return all weights of the backbone, moving statistics among them.
 
@@ -143,12 +157,23 @@ class Network:
     def reset(self) -> None:
         """Put back the weights that the network was built with, bit for bit.
 
-        Only what ``freeze`` has made trainable since can have changed, so this costs nothing where
-        nothing was.
+        Only what ``freeze`` has made trainable since, and its states, can have changed, so this
+        costs nothing where nothing was.
         """
         tensors = self.tensors()
         for name, value in self._originals.items():
             tensors[name].assign(value)
+
+    @functools.cached_property
+    def _statistics(self) -> set[str]:
+        """Names of the weights of BatchNorm, within other layers too."""
+        found = {
+            id(weight)
+            for layer in self.model._flatten_layers()
+            if isinstance(layer, keras.layers.BatchNormalization)
+            for weight in layer.weights
+        }
+        return {name for name, variable in self.tensors().items() if id(variable) in found}
 
     def _extract(self, start: int, stop: int | str, target: Any) -> keras.Model:
         if (start, stop) not in self._segments:
@@ -227,10 +252,8 @@ def version() -> str:
 
 
 def _load(spec: NetworkSpec, backbone: Backbone) -> Any:
-    # An architecture that pads by the parity of its sides is another network at another size.
-    sized = getattr(backbone.load, "sized", None)
-    if sized is not None:
-        return sized(spec.weights, spec.image_size)
+    if isinstance(backbone.load, Application):
+        return backbone.load(spec.weights, spec.image_size)
     return backbone.load(spec.weights)
 
 

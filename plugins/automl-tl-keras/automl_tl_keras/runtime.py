@@ -151,6 +151,22 @@ def exact_float32(device: str) -> Iterator[None]:
             settings.enable_tensor_float_32_execution(before)
 
 
+@contextlib.contextmanager
+def seeded(seed: int, device: str) -> Iterator[None]:
+    """Seed PyTorch's generators where Keras runs on it, and put them back afterwards.
+
+    There ``keras.layers.Dropout`` draws from them; on other frameworks layers have their own.
+    """
+    if choose_backend() != "torch":
+        yield
+        return
+    import torch
+
+    with torch.random.fork_rng([device] if device.startswith("cuda") else []):
+        torch.manual_seed(seed)
+        yield
+
+
 def _best() -> str:
     installed = candidates()
     if not installed:

@@ -108,13 +108,16 @@ class Stepper(Protocol):
     ) -> Any:
         """Take steps over placed features and labels in one call; the head alone trains."""
 
-    def step(self, start: int, parts: Sequence[Part], rate: float) -> Any:
-        """Take one step over a batch, as if its parts were one.
+    def backward(self, start: int, parts: Sequence[Part]) -> Any:
+        """Compute a batch's gradients, as if its parts were one; ``update`` uses them.
 
         ``start`` is the cut that the parts lie at; the layers from there on run, unless the head
         alone trains. When the device's memory is too small, what the framework raises passes,
-        and nothing was changed.
+        and the batch may be tried again in other parts.
         """
+
+    def update(self, rate: float) -> None:
+        """Take one step along the gradients of the last batch; not to be tried again."""
 
     def logits(self, x: Any) -> NDArray[np.float32]:
         """Apply the head without dropout."""

@@ -33,6 +33,7 @@ class JaxStepper:
         self._tuned: dict[str, keras.Variable] = {}
         self._plan: Any = None
         self._slots: Any = None
+        self._gradients: Any = None
 
     def place(self, array: NDArray[Any]) -> Any:
         """Put an array on the device."""
@@ -84,27 +85,33 @@ class JaxStepper:
         total = jnp.zeros(())
         for step, rate in enumerate(rates):
             rows = order[step * batch_size : (step + 1) * batch_size]
-            total += self.step(0, [Part(x[rows], labels[rows])], float(rate))
+            total += self.backward(0, [Part(x[rows], labels[rows])])
+            self.update(float(rate))
         return total
 
-    def step(self, start: int, parts: Sequence[Part], rate: float) -> Any:
-        """Take one step over a batch, as if its parts were one."""
+    def backward(self, start: int, parts: Sequence[Part]) -> Any:
+        """Compute a batch's gradients, as if its parts were one."""
         scale, total, gradients = 1 / sum(len(part.labels) for part in parts), jnp.zeros(()), None
         for number, part in enumerate(parts):
-            loss, found = self._gradients(start, part, number, scale)
+            loss, found = self._part(start, part, number, scale)
             total += loss
             gradients = found if gradients is None else jax.tree.map(jnp.add, gradients, found)
+        self._gradients = gradients
+        return total
+
+    def update(self, rate: float) -> None:
+        """Take one step along the gradients of the last batch."""
         name, values = self._plan.optimizer, self._values()
         constants = optim.constants(name, np.array([rate]), self._steps)[0]
         values, self._slots = graph.update(
-            name, self._decay, values, gradients, self._slots, constants
+            name, self._decay, values, self._gradients, self._slots, constants
         )
+        self._gradients = None
         self._head = dict(zip(self._head, values[: len(self._head)], strict=True))
         for variable, value in zip(self._tuned.values(), values[len(self._head) :], strict=True):
             variable.assign(value)
         self._steps += 1
         self._steps_of_epoch += 1
-        return total
 
     def logits(self, x: Any) -> NDArray[np.float32]:
         """Apply the head without dropout."""
@@ -119,12 +126,12 @@ class JaxStepper:
     def release(self) -> None:
         """Give the head's and the optimizer's memory back; compiled code stays."""
         self._head, self._tuned = {}, {}
-        self._plan = self._slots = None
+        self._plan = self._slots = self._gradients = None
 
     def _values(self) -> list[jax.Array]:
         return [*self._head.values(), *(variable.value for variable in self._tuned.values())]
 
-    def _gradients(self, start: int, part: Part, number: int, scale: float) -> Any:
+    def _part(self, start: int, part: Part, number: int, scale: float) -> Any:
         network, pooling = self._plan.network, self._plan.pooling
         key = jax.random.fold_in(jax.random.fold_in(self._key, self._steps_of_epoch), number)
         rest = part.labels, key, scale, *self._numbers

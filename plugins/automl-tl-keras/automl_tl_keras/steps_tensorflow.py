@@ -112,22 +112,27 @@ class TensorFlowStepper:
         phase.advance(len(rates))
         return total
 
-    def step(self, start: int, parts: Sequence[Part], rate: float) -> Any:
-        """Take one step over a batch, as if its parts were one."""
-        phase = self._current()
+    def backward(self, start: int, parts: Sequence[Part]) -> Any:
+        """Compute a batch's gradients, as if its parts were one."""
         scale = np.float32(1 / sum(len(part.labels) for part in parts))
         total, gradients = self._gradients(start, parts[0], 0, scale)
         for number, part in enumerate(parts[1:], start=1):
             loss, more = self._gradients(start, part, number, scale)
             total += loss
             gradients = [a + b for a, b in zip(gradients, more, strict=True)]
+        self._current().gradients = gradients
+        return total
+
+    def update(self, rate: float) -> None:
+        """Take one step along the gradients of the last batch."""
+        phase = self._current()
         update = phase.owned.updates.get(
             (phase.plan.optimizer, phase.plan.fine_tune_at, len(self._names)),
             lambda: graph.update(phase.trained),
         )
-        update(gradients, phase.constants(np.array([rate]))[0], phase.decay)
+        update(phase.gradients, phase.constants(np.array([rate]))[0], phase.decay)
+        phase.gradients = []
         phase.advance(1)
-        return total
 
     def logits(self, x: Any) -> NDArray[np.float32]:
         """Apply the head without dropout."""
@@ -162,7 +167,7 @@ class TensorFlowStepper:
             segment = plan.network and plan.network.segment(start, len(plan.network.info.layers))
             loss = graph.loss(self._variables(), plan.pooling, segment)
             with precision.computing(segment, self.precision):
-                return graph.gradients(loss, phase.trained.variables, x)
+                return graph.gradients(loss, phase.trained.variables, x, segment)
 
         key = (
             "gradients",
@@ -217,6 +222,7 @@ class _Phase:
         ]
         self.trained = graph.Trained(plan.optimizer, list(variables.values()), slots)
         self.seed = self.steps = self.steps_of_epoch = 0
+        self.gradients: list[Any] = []
 
     def constants(self, rates: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return the constants of the next steps."""

@@ -81,19 +81,22 @@ def forward(segment: keras.Model, x: Any) -> Any:
     """Compile a segment in inference mode for any number of images like ``x``."""
     return _compile(
         lambda x: tf.cast(segment(x, training=False), _F),
-        tf.TensorSpec((None, *x.shape[1:]), x.dtype),
+        _images(x),
     )
 
 
-def gradients(loss: Loss, variables: Sequence[tf.Variable], x: Any) -> Any:
+def gradients(
+    loss: Loss, variables: Sequence[tf.Variable], x: Any, segment: keras.Model | None
+) -> Any:
     """Compile ``(x, labels, share, seeds, *numbers)`` to the loss and the gradients of its share.
 
     Args:
         loss: Sum over images.
         variables: To differentiate by.
         x: Like the input, which may have any number of images.
+        segment: What the loss has below the head; where there is none, ``x`` may have any size.
     """
-    spec = tf.TensorSpec((None, *x.shape[1:]), x.dtype)
+    spec = _features(x.shape.rank) if segment is None else _images(x)
     return _compile(
         lambda x, labels, share, *rest: _gradients(loss, variables, share, x, labels, *rest),
         *(spec, tf.TensorSpec((None,), _I), _NUMBER, _SEEDS, *_NUMBERS),
@@ -163,6 +166,10 @@ def sweep(loss: Loss, trained: Trained, rank: int) -> Any:
 def _compile(run: Callable[..., Any], *specs: Any) -> Any:
     """Trace once, for arguments like ``specs``; the result never traces again."""
     return tf.function(run, input_signature=specs, autograph=False).get_concrete_function()
+
+
+def _images(x: Any) -> tf.TensorSpec:
+    return tf.TensorSpec((None, *x.shape[1:]), x.dtype)
 
 
 def _features(rank: int) -> tf.TensorSpec:

@@ -85,11 +85,12 @@ class TorchStepper:
         for step, rate in enumerate(rates):
             batch = rows[step * batch_size : (step + 1) * batch_size]
             part = Part(x.index_select(0, batch), labels.index_select(0, batch))
-            total += self.step(0, [part], float(rate))
+            total += self.backward(0, [part])
+            self.update(float(rate))
         return total
 
-    def step(self, start: int, parts: Sequence[Part], rate: float) -> Any:
-        """Take one step over a batch, as if its parts were one."""
+    def backward(self, start: int, parts: Sequence[Part]) -> Any:
+        """Compute a batch's gradients, as if its parts were one."""
         images = sum(len(part.labels) for part in parts)
         total = torch.zeros((), device=self._device)
         self._optimizer.zero_grad(set_to_none=True)
@@ -97,10 +98,13 @@ class TorchStepper:
             loss = self._loss(start, part)
             (loss / images).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
+        return total
+
+    def update(self, rate: float) -> None:
+        """Take one step along the gradients of the last batch."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
-        return total
 
     def logits(self, x: Any) -> NDArray[np.float32]:
         """Apply the head without dropout."""

@@ -17,13 +17,14 @@ from automl_tl.types import TrainFacts
 from automl_tl_keras import head as heads
 from automl_tl_keras.feed import Feed
 from automl_tl_keras.model import save_model
-from automl_tl_keras.runtime import is_out_of_memory
+from automl_tl_keras.runtime import is_out_of_memory, seeded
 from automl_tl_keras.steps import Numbers, Part, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from keras import Variable
     from numpy.typing import NDArray
 
     from automl_tl.protocols import Progress
@@ -76,7 +77,8 @@ class KerasTrainer:
         self._micro = MicroBatches(job.batch_size, is_out_of_memory)
         evaluated = max(_EVALUATION_BATCH, job.batch_size)
         self._evaluation = MicroBatches(evaluated, is_out_of_memory)
-        self._snapshot: dict[str, NDArray[np.float32]] = {}
+        self._snapshot: dict[str, NDArray[np.generic]] = {}
+        self._states: dict[str, Variable] = {}
         if job.head_weights is not None:
             self._snapshot = {f"head.{name}": value for name, value in heads.start(job).items()}
         self._hold = True
@@ -104,6 +106,7 @@ class KerasTrainer:
         finally:
             self._arrays.clear()
             self._labels = None
+            self._states = {}
             self._stepper.release()
             if self._network is not None:
                 self._network.reset()
@@ -137,8 +140,7 @@ class KerasTrainer:
             )
         tensors = {f"backbone.{name}": var for name, var in self._build().tensors().items()}
         frozen = {name: tensors[name] for name in tensors if name not in self._snapshot}
-        arrays = {name: np.asarray(ops.convert_to_numpy(var)) for name, var in frozen.items()}
-        save_model(path, {**arrays, **self._snapshot}, metadata)
+        save_model(path, {**_arrays(frozen), **self._snapshot}, metadata)
 
     def begin(self, stage: Stage) -> None:
         """Make the stage's layers trainable; see ``Steps``."""
@@ -157,21 +159,24 @@ class KerasTrainer:
         if network is not None:
             tuned = network.trainable(stage.fine_tune_at)
             self._sizes |= {name: math.prod(var.shape) for name, var in tuned.items()}
+            states = network.states(stage.fine_tune_at)
+            self._states = {f"backbone.{name}": var for name, var in states.items()}
         # An array of its own for every epoch is read once, so there is no use in holding it.
         self._hold = len({source.path for source in stage.train}) == 1
 
     def train(self, epoch: Epoch) -> Iterator[tuple[int, float | None]]:
         """Take an epoch's steps; see ``Steps``."""
         feed = Feed(epoch.source, self._arrays if self._hold else {})
-        words = np.random.SeedSequence(epoch.key).generate_state(1)
-        self._stepper.seed(int(words[0]) % 2**31)
+        own, general = np.random.SeedSequence(epoch.key).generate_state(2)
+        self._stepper.seed(int(own) % 2**31)
         features = None
         if not self._tunes and epoch.source.cut == self._layers:
             features = feed.whole(self._stepper.place)
-        if features is None:
-            yield from self._steps(feed, epoch)
-        else:
-            yield from self._sweeps(features, epoch)
+        with seeded(int(general), self._device):
+            if features is None:
+                yield from self._steps(feed, epoch)
+            else:
+                yield from self._sweeps(features, epoch)
 
     def validate(self, source: Source) -> Iterator[NDArray[np.float32]]:
         """Yield the logits of a source's images; see ``Steps``."""
@@ -181,8 +186,8 @@ class KerasTrainer:
             yield self._evaluation.fit(partial(self._evaluate, feed, positions))
 
     def remember(self) -> None:
-        """Copy what was trained; see ``Steps``."""
-        self._snapshot |= self._stepper.values()
+        """Copy what was trained, and what moved with it; see ``Steps``."""
+        self._snapshot |= self._stepper.values() | _arrays(self._states)
 
     def _sweeps(self, features: Any, epoch: Epoch) -> Iterator[tuple[int, float | None]]:
         """Train the head alone on resident features, many steps a call."""
@@ -203,12 +208,13 @@ class KerasTrainer:
         done = 0
         batches = feed.batches(epoch.order, self.job.batch_size)
         for number, (positions, rate) in enumerate(zip(batches, epoch.rates, strict=True)):
-            total += self._micro.fit(partial(self._step, feed, positions, float(rate)))
+            total += self._micro.fit(partial(self._backward, feed, positions))
+            self._stepper.update(float(rate))
             done += len(positions)
             look = number % _LOOK_EVERY == 0 or done == len(epoch.order)
             yield done, float(total) if look or self._device == "cpu" else None
 
-    def _step(self, feed: Feed, positions: NDArray[np.int64], rate: float) -> Any:
+    def _backward(self, feed: Feed, positions: NDArray[np.int64]) -> Any:
         parts = [
             Part(
                 feed.take(part) if self._tunes else self._forward(feed, part),
@@ -216,7 +222,7 @@ class KerasTrainer:
             )
             for part in self._micro.parts(positions)
         ]
-        return self._stepper.step(feed.source.cut, parts, rate)
+        return self._stepper.backward(feed.source.cut, parts)
 
     def _evaluate(self, feed: Feed, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         parts = self._evaluation.parts(positions)
@@ -233,3 +239,7 @@ class KerasTrainer:
         if self._network is None:
             self._network = self._build()
         return self._network
+
+
+def _arrays(variables: Mapping[str, Variable]) -> dict[str, NDArray[np.generic]]:
+    return {name: np.array(ops.convert_to_numpy(var)) for name, var in variables.items()}

@@ -114,18 +114,25 @@ def _hdf5(file: Any, network: keras.Model) -> Iterator[Layers]:
         if any(a.external or a.is_virtual or a.dtype.kind not in "fiu" for a in arrays.values()):
             raise Damaged("it holds something other than tensors")
         if "layer_names" in group.attrs or "layer_names0" in group.attrs:
-            yield _legacy(group, arrays)
+            yield _legacy(network, group, arrays)
         else:
             yield _nested(network, arrays)
 
 
-def _legacy(group: h5py.Group, arrays: Mapping[str, h5py.Dataset]) -> Layers:
-    """Layers by order, as ``keras.applications`` publishes them."""
+def _legacy(network: keras.Model, group: h5py.Group, arrays: Mapping[str, h5py.Dataset]) -> Layers:
+    """Layers by order, as ``keras.applications`` publishes them.
+
+    Within a layer that was frozen in part the order is another; there the names tell, if they are
+    the network's.
+    """
+    paths = {layer.name: [v.path for v in legacy_weights(layer)] for layer in network.layers}
     layers = []
     for name in _attribute(group, "layer_names"):
-        names = _attribute(group[name], "weight_names")
+        names = {one.removesuffix(":0"): one for one in _attribute(group[name], "weight_names")}
         if names:
-            layers.append((name, [arrays[f"{name}/{one}"] for one in names]))
+            wanted = paths.get(name, [])
+            order = wanted if names.keys() == set(wanted) else names
+            layers.append((name, [arrays[f"{name}/{names[one]}"] for one in order]))
     return layers
 
 

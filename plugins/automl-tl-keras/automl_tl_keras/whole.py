@@ -74,13 +74,14 @@ class Whole:
             variable.assign(keras.ops.divide(variable, divisor))
 
 
-def build(facts: ModelFacts, backbones: Callable[[str], Backbone], name: str) -> Whole:
+def build(facts: ModelFacts, backbones: Callable[[str], Backbone], name: str, room: int) -> Whole:
     """Build the model that a file tells of, with weights that mean nothing yet.
 
     Args:
         facts: Of the model.
         backbones: Returns the backbone of a key; raises an ``AutoMLError`` for an unknown one.
         name: How to call the file in an error.
+        room: Bytes of the file, which holds no head of more parameters.
 
     Raises:
         ExportError: When the network cannot be built.
@@ -89,6 +90,9 @@ def build(facts: ModelFacts, backbones: Callable[[str], Backbone], name: str) ->
     try:
         built = network.build(spec, backbones(facts.backbone))
         last = built.info.cuts[-1]
+        wanted = sum(heads.sizes(facts.head, last.shape).values())
+        if wanted > room:
+            raise ExportError(f"its head would have {wanted:,} parameters, in {room:,} bytes")
         layers = heads.layers(facts.head, last.shape)
         side = facts.image_size
         pixels = keras.Input((side, side, 3), dtype="uint8", name="pixels")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -9,21 +10,32 @@ from pathlib import Path
 
 import pytest
 
+FOLDER = Path(__file__).parent / "keras"
+
 
 @pytest.mark.timeout(1800)
-def test_with_keras() -> None:
-    folder = Path(__file__).parent / "keras"
+@pytest.mark.parametrize(
+    ("framework", "tests"),
+    [
+        ("tensorflow", FOLDER),
+        ("torch", FOLDER / "test_any_framework.py"),
+        ("jax", FOLDER / "test_any_framework.py"),
+    ],
+)
+def test_with_keras(framework: str, tests: Path) -> None:
+    if importlib.util.find_spec(framework) is None:
+        pytest.skip(f"{framework} is not installed")
     environment = {
         **os.environ,
         "AUTOML_TL_KERAS_TESTS": "1",
-        "KERAS_BACKEND": "tensorflow",
+        "KERAS_BACKEND": framework,
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", folder, "-q", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", tests, "-q", "-p", "no:cacheprovider"],
         env=environment,
         capture_output=True,
         text=True,
-        cwd=folder.parents[3],
+        cwd=FOLDER.parents[3],
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -122,8 +122,6 @@ def row(model: str, size: int | None, options: dict[str, Any]) -> dict[str, Any]
         "options": options,
         "input_size": size,
         "min_size": smallest,
-        # NASNet's cells are wired by comparing the sides of their inputs.
-        "flexible": not model.startswith("NASNet"),
         "preprocess": preprocessing(model),
         "parameters": parameters,
         "gflops": round(flops / 1e9, 3),

@@ -119,4 +119,6 @@ def _tensor(
     if not math.prod(sizes):
         return torch.empty(sizes, dtype=dtype)
     data = bytearray(file.read(entries[f"data/weights/{meta['path_name']}"]))
+    if math.prod(sizes) > len(data):  # repeated by its strides
+        raise ValueError("a tensor that is larger than its values")
     return torch.frombuffer(data, dtype=dtype).as_strided(sizes, strides, offset)

@@ -16,11 +16,12 @@ from torch import nn
 
 from automl_tl.errors import AutoMLError, ExportError
 from automl_tl.modelfile import ModelFacts
+from automl_tl.training.head import parameters
 from automl_tl.types import NetworkSpec
 from automl_tl_torch import archive
 from automl_tl_torch.device import exact_float32
 from automl_tl_torch.graph import place
-from automl_tl_torch.head import HeadModule
+from automl_tl_torch.head import HeadModule, head_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -143,13 +144,20 @@ def save_model(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
 
     Args:
         path: Replaced when it exists.
-        tensors: Named ``backbone.*`` and ``head.*``, on any device.
+        tensors: Named ``backbone.*`` and ``head.*``, on any device. One of several names is
+            written once for each, as its values alone are read.
         metadata: Stored as it is.
 
     Raises:
         ExportError: When the file cannot be written.
     """
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        values = tensor.detach().cpu().contiguous()
+        memory = values.untyped_storage().data_ptr()
+        plain[name] = values.clone() if memory in taken else values
+        taken.add(memory)
     with written_aside(path) as aside:
         save_file(plain, aside, dict(metadata))
 
@@ -228,7 +236,8 @@ def load_model(
         program = archive.open_trusted(path, written)
         if program is not None:
             return TorchModel(program, facts.image_size, torch.device("cpu"), written)
-    classifier = _rebuild(facts, backbones, device, path.name)
+    room = sum(tensor.numel() for name, tensor in tensors.items() if name.startswith("head."))
+    classifier = _rebuild(facts, backbones, device, path.name, room)
     _fill(classifier, tensors, path.name)
     return TorchModel(classifier, facts.image_size, device, written)
 
@@ -261,14 +270,25 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _rebuild(
-    facts: ModelFacts, backbones: Callable[[str], Backbone], device: torch.device, name: str
+    facts: ModelFacts,
+    backbones: Callable[[str], Backbone],
+    device: torch.device,
+    name: str,
+    room: int,
 ) -> Classifier:
+    """Build the model that a file tells of, whose head has at most ``room`` parameters."""
     from automl_tl_torch import network
 
     spec = NetworkSpec(facts.backbone, facts.image_size, None, "random:0")
     try:
         built = network.build(spec, backbones(facts.backbone), device)
-        head = HeadModule(facts.head, built.info.cuts[-1].shape, seed=0).to(device)
+        shape = built.info.cuts[-1].shape
+        wanted = parameters(facts.head, head_inputs(facts.head, shape))
+        if wanted > room:
+            raise _foreign(name, f"its head has {wanted:,} parameters, not {room:,}")
+        head = HeadModule(facts.head, shape, seed=0).to(device)
+    except ExportError:
+        raise
     except (AutoMLError, TypeError, ValueError, RuntimeError) as error:
         raise ExportError(
             f"{name}: its network {facts.backbone} cannot be rebuilt ({error})"
@@ -280,8 +300,11 @@ def _fill(classifier: Classifier, tensors: Mapping[str, Tensor], name: str) -> N
     try:
         classifier.load_state_dict(dict(tensors))
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ExportError(
-            f"{name}: its tensors are not those of the network that it names ({reason}); export "
-            "the model again."
-        ) from error
+        raise _foreign(name, str(error).splitlines()[-1].strip()) from error
+
+
+def _foreign(name: str, reason: str) -> ExportError:
+    return ExportError(
+        f"{name}: its tensors are not those of the network that it names ({reason}); export the "
+        "model again."
+    )

@@ -22,7 +22,7 @@ from automl_tl_torch.model import save_model
 from automl_tl_torch.step import Loss, Step, micro_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -73,7 +73,8 @@ class TorchTrainer:
         self._micro = micro_batches(job.batch_size)
         self._evaluation = micro_batches(max(_EVALUATION_BATCH, job.batch_size))
         self._trained: dict[str, nn.Parameter] = self._head_parameters()
-        self._snapshot: dict[str, Tensor] = {}
+        # By the parameter, which may have several names.
+        self._snapshot: dict[Tensor, Tensor] = {}
         self._savable = job.head_weights is not None
         self._fine_tune_at = len(job.info.layers)
         self._hold = True
@@ -131,10 +132,12 @@ class TorchTrainer:
                 "the trial was stopped before its first epoch ended, so there is no model to "
                 "save; give it more time."
             )
-        tensors = {f"head.{name}": value for name, value in self.head.state_dict().items()}
-        for name, value in self._built().module.state_dict().items():
-            tensors[f"backbone.{name}"] = value
-        save_model(path, {**tensors, **self._snapshot}, metadata)
+        tensors = {
+            f"{part}.{name}": self._snapshot.get(tensor, tensor)
+            for part, module in (("head", self.head), ("backbone", self._built().module))
+            for name, tensor in module.state_dict(keep_vars=True).items()
+        }
+        save_model(path, tensors, metadata)
 
     def begin(self, stage: Stage) -> None:
         """Make the stage's layers trainable; see ``Steps``."""
@@ -144,7 +147,7 @@ class TorchTrainer:
             self._built().freeze(stage.fine_tune_at)
         self._trained = self._head_parameters() | self._layer_parameters(stage.fine_tune_at)
         # Stopped before the phase's first report, the model is still as it was.
-        self._keep(self._trained)
+        self._keep(self._trained.values())
         peak = stage.spec.learning_rate
         # An array of its own for every epoch is read once, so there is no use in holding it.
         self._hold = len({source.path for source in stage.train}) == 1
@@ -191,7 +194,7 @@ class TorchTrainer:
 
     def remember(self) -> None:
         """Copy what was trained to the CPU; see ``Steps``."""
-        self._keep(self._trained)
+        self._keep(self._trained.values())
         self._savable = True
 
     def _evaluate(self, feed: Feed, positions: NDArray[np.int64]) -> Tensor:
@@ -251,9 +254,9 @@ class TorchTrainer:
         named = self._built().module.named_parameters()
         return {f"backbone.{name}": tensor for name, tensor in named if tensor.requires_grad}
 
-    def _keep(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        for name, tensor in parameters.items():
-            self._snapshot[name] = tensor.detach().to("cpu", copy=True)
+    def _keep(self, parameters: Iterable[nn.Parameter]) -> None:
+        for parameter in parameters:
+            self._snapshot[parameter] = parameter.detach().to("cpu", copy=True)
 
 
 @contextmanager

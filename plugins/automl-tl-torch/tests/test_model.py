@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,11 +177,15 @@ def test_damaged_archives(trained, tmp_path):
     with zipfile.ZipFile(target) as file:
         extra = next(name for name in file.namelist() if name.endswith("/automl_tl"))
         facts = json.loads(file.read(extra))
+        repeated = json.loads(file.read(next(n for n in file.namelist() if n.endswith(CONFIG))))
+    meta = next(iter(repeated["config"].values()))["tensor_meta"]
+    meta["sizes"], meta["strides"] = [{"as_int": 10**9}] * 2, [{"as_int": 0}] * 2
     extra = extra.partition("/")[2]
     cases = [
         ({CONFIG: "[]"}, "damaged or of another kind"),
         ({CONFIG: '{"config": {}}'}, "not those of the network"),
         ({"data/weights/weight_0": b"\x00" * 8}, "damaged or of another kind"),
+        ({CONFIG: json.dumps(repeated)}, "a tensor that is larger than its values"),
         ({extra: "{}"}, "its automl-tl metadata is damaged"),
         ({extra: json.dumps(facts | {"image_size": "big"})}, "cannot be rebuilt"),
         ({extra: json.dumps(facts | {"image_size": 2})}, "cannot be rebuilt"),
@@ -240,6 +245,10 @@ def test_safetensors_of_somebody_else(trained, tmp_path):
         opened(shop, foreign)
     save_file({**tensors, "head.layers.0.bias": torch.ones(3)}, foreign, metadata)
     with pytest.raises(ExportError, match="not those of the network that it names"):
+        opened(shop, foreign)
+    wide = replace(shop.facts(shop.job()), head=Head(shop.classes, units=(10**7, 10**7)))
+    save_file(tensors, foreign, wide.metadata())
+    with pytest.raises(ExportError, match=r"its head has [\d,]+ parameters, not \d+"):
         opened(shop, foreign)
     foreign.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ExportError, match=r"foreign\.safetensors: the file is damaged"):

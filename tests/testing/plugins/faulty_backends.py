@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 from numpynet_backend import NumpyBackend
@@ -122,6 +123,80 @@ class IgnoresWeightDecay(NumpyBackend):
     class trainer_class(NumpyTrainer):
         def __init__(self, job, network):
             super().__init__(replace(job, weight_decay=0.0), network)
+
+
+class _IgnoresPreprocess(NumpyBackend):
+    def build(self, spec):
+        built = super().build(spec)
+        rule = replace(built.backbone.preprocess, **self.ignored)
+        built.backbone = replace(built.backbone, preprocess=rule)
+        return built
+
+
+class IgnoresTheMean(_IgnoresPreprocess):
+    ignored: ClassVar = {"mean": (0.5, 0.5, 0.5)}
+
+
+class IgnoresTheStd(_IgnoresPreprocess):
+    ignored: ClassVar = {"std": (0.25, 0.25, 0.25)}
+
+
+class IgnoresTheChannels(_IgnoresPreprocess):
+    ignored: ClassVar = {"channels": "rgb"}
+
+
+class IgnoresPreprocess(_IgnoresPreprocess):
+    ignored: ClassVar = {
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.25, 0.25, 0.25),
+        "channels": "rgb",
+    }
+
+
+class _TunesOtherwise(NumpyBackend):
+    """Fine-tunes a job that is not the one that was given."""
+
+    class trainer_class(NumpyTrainer):
+        def begin(self, stage):
+            given = self.job
+            self.job = replace(given, **self.network.changes) if stage.number else given
+            super().begin(stage)
+
+    def build(self, spec):
+        built = super().build(spec)
+        built.changes = self.changes
+        return built
+
+
+class TunesWithoutWeightDecay(_TunesOtherwise):
+    changes: ClassVar = {"weight_decay": 0.0}
+
+
+class TunesWithoutClassWeights(_TunesOtherwise):
+    changes: ClassVar = {"class_weights": None}
+
+
+class TunesWithoutSmoothing(_TunesOtherwise):
+    changes: ClassVar = {"label_smoothing": 0.0}
+
+
+class IgnoresFineTuneOptimizer(NumpyBackend):
+    class trainer_class(NumpyTrainer):
+        def __init__(self, job, network):
+            super().__init__(replace(job, fine_tune_optimizer=None), network)
+
+
+class ReadsTheFirstSource(NumpyBackend):
+    class trainer_class(NumpyTrainer):
+        def __init__(self, job, network):
+            super().__init__(replace(job, tune_train=job.tune_train[:1]), network)
+
+
+class StaysAtTheLastSource(NumpyBackend):
+    class trainer_class(NumpyTrainer):
+        def __init__(self, job, network):
+            more = job.tune_train[-1:] * (job.fine_tuning.epochs - len(job.tune_train))
+            super().__init__(replace(job, tune_train=job.tune_train + more), network)
 
 
 class SavesTheFirstEpoch(NumpyBackend):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpynet_model import NumpyModel, save
-from numpynet_network import NAMES, describe, forward
+from numpynet_network import NAMES, describe, forward, normalized
 from numpynet_train import NumpyTrainer
 
 from automl_tl.augment import draw
@@ -12,11 +12,6 @@ from automl_tl.errors import PluginError, UsageError, WeightsError
 from automl_tl.plugins import get_plugins
 from automl_tl.testing.views import augmented
 from automl_tl.training.rows import Rows
-
-
-def normalized(pixels, preprocess):
-    mean, std = (np.array(values, np.float32) for values in (preprocess.mean, preprocess.std))
-    return (pixels.astype(np.float32) / 255 - mean) / std
 
 
 class Network:

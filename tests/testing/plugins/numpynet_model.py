@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpynet_network import KINDS, PATCH, forward
+from numpynet_network import KINDS, PATCH, forward, normalized
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -53,8 +53,7 @@ class NumpyModel:
         return cls(ModelFacts.parse(metadata, path.name), tensors, head)
 
     def logits(self, pixels, batch_size=64):
-        mean, std = (np.array(v, np.float32) for v in (self.preprocess.mean, self.preprocess.std))
-        x = (pixels.astype(np.float32) / 255 - mean) / std
+        x = normalized(pixels, self.preprocess)
         return head_logits(
             forward(self.tensors, x, 0, len(KINDS))[len(KINDS)], self.facts.head, self.head
         )

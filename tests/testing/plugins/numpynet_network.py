@@ -59,6 +59,13 @@ def describe(size):
     )
 
 
+def normalized(pixels, preprocess):
+    """Pixels as ``Preprocess`` says."""
+    mean, std = (np.array(values, np.float32) for values in (preprocess.mean, preprocess.std))
+    ordered = pixels[..., ::-1] if preprocess.channels == "bgr" else pixels
+    return (ordered.astype(np.float32) / 255 - mean) / std
+
+
 def forward(tensors, x, start, stop):
     """Run the layers between two cuts; returns the tensor at every index by the way."""
     values = {start: x}

@@ -58,7 +58,7 @@ class NumpyTrainer:
         self.names = self.trained()
         self.weights = [self.tensors[name] for name in self.names] + self.head
         self.views = [a[None] if a.ndim == 2 else a[None, None] for a in self.weights]
-        self.update = Update(self.job.optimizer, 1, self.views)
+        self.update = Update(stage.optimizer, 1, self.views)
 
     def trained(self):
         return trainable(self.at)

@@ -65,6 +65,16 @@ def shared(weights):
     return _net(lambda x: x + torch.zeros_like(x) * x.mean(0, keepdim=True) + x.mean(0))
 
 
+def tied(weights):
+    from torch import nn
+
+    norm = nn.BatchNorm2d(8)
+    stages = {"stem": nn.Conv2d(3, 8, 3, 2, 1)}
+    for name in ("first", "second"):
+        stages[name] = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), norm, nn.ReLU())
+    return stages
+
+
 class Plugin:
     """A plugin with one backbone."""
 
@@ -81,6 +91,7 @@ class Plugin:
 
 
 right_net = Plugin(right)
+tied_net = Plugin(tied, parameters=1408)
 nan_net = Plugin(nan)
 dropout_net = Plugin(dropout)
 unseeded_net = Plugin(unseeded)

@@ -11,39 +11,26 @@ from keras import layers
 from automl_tl.errors import PluginError
 from automl_tl.specs import Backbone, Preprocess
 from automl_tl.types import NetworkSpec
+from automl_tl_keras.catalog import applications
 from automl_tl_keras.network import Network, build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
 
-class Application:
-    """Loads a model of ``keras.applications`` with random weights."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __call__(self, path: Path | None) -> keras.Model:
-        return self.sized(path, None)
-
-    def sized(self, path: Path | None, image_size: int | None) -> keras.Model:
-        make = getattr(keras.applications, self.name)
-        network = make(include_top=False, weights=None, input_shape=(image_size, image_size, 3))
-        # Statistics of a network that has seen images; untouched ones shrink values to nothing.
-        rng = np.random.default_rng(0)
-        for variable in network.weights:
-            if variable.path.endswith("/kernel") and len(variable.shape) == 4:
-                fan_in = math.prod(variable.shape[:3])
-                variable.assign(rng.normal(0, (2 / fan_in) ** 0.5, variable.shape))
-        return network
-
-
 def application(name: str, size: int) -> Network:
-    backbone = Backbone(name, "keras", Application(name), input_size=224, parameters=1)
-    return build(NetworkSpec(f"keras/{name}", size, None, "random:0"), backbone)
+    """A model of ``keras.applications`` with random weights."""
+    backbone = next(one for one in applications() if one.name == name)
+    built = build(NetworkSpec(backbone.key, size, None, "random:0"), backbone)
+    # Weights that fit the statistics of BatchNorm; those that Keras draws shrink values to nothing.
+    rng = np.random.default_rng(0)
+    for key, variable in built.tensors().items():
+        if key.endswith("/kernel") and len(variable.shape) == 4:
+            fan_in = math.prod(variable.shape[:3])
+            variable.assign(rng.normal(0, (2 / fan_in) ** 0.5, variable.shape))
+    return built
 
 
 def custom(

@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import zipfile
+from dataclasses import replace
 from types import SimpleNamespace
 
 import h5py
@@ -14,6 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from automl_tl.errors import ExportError, PluginError
+from automl_tl.modelfile import ModelFacts
 from automl_tl.types import Head
 from automl_tl_keras import reopen
 from automl_tl_keras.model import load_model, save_model
@@ -198,6 +200,18 @@ def test_tensors_of_another_network_are_refused(trained, tmp_path):
         save_file(changed, tmp_path / "m.safetensors", trained.metadata)
         with pytest.raises(ExportError, match=pattern):
             opened(trained, tmp_path / "m.safetensors")
+
+
+def test_a_head_larger_than_its_file_is_not_built(trained, tmp_path):
+    path = tmp_path / "m.safetensors"
+    facts = ModelFacts.parse(trained.metadata, "m")
+    width = trained.path.stat().st_size // 20
+    wide = replace(facts, head=replace(facts.head, units=(width,)))
+    save_file(load_file(trained.path), path, wide.metadata())
+    with pytest.raises(
+        ExportError, match=r"its head would have [\d,]+ parameters, in [\d,]+ bytes"
+    ):
+        opened(trained, path)
 
 
 def test_an_unknown_backbone_is_told(trained):

@@ -22,6 +22,13 @@ def softmax(x):
     return e / e.sum(1, keepdims=True)
 
 
+def take(stepper, parts, rate):
+    """Take one step; returns the loss."""
+    loss = float(stepper.backward(0, parts))
+    stepper.update(rate)
+    return loss
+
+
 def update(name, weight, gradient, state, step, rate, decay):
     """The update rules of PyTorch, in float64, with L2 decay but for adamw."""
     gradient = gradient if name == "adamw" else gradient + decay * weight
@@ -82,7 +89,7 @@ def test_optimizers_follow_the_other_framework(name, sweep):
         total = float(stepper.sweep(placed, stepper.place(labels), order, 12, rates))
     else:
         parts = [Part(x[:5], labels[:5]), Part(x[5:], labels[5:])]
-        total = sum(float(stepper.step(0, parts, float(rate))) for rate in rates)
+        total = sum(take(stepper, parts, float(rate)) for rate in rates)
     assert total == pytest.approx(sum(losses), rel=1e-5)
     for key, value in stepper.values().items():
         moved = expected[key.removeprefix("head.")] - weights[key.removeprefix("head.")]
@@ -102,7 +109,7 @@ def test_weight_decay_spares_biases():
     stepper.load(weights)
     stepper.begin(Plan("adamw", "avg"), Numbers(0.5, 1.0, 0.0, 0.0, np.zeros(3, np.float32)))
     stepper.seed(0)
-    stepper.step(0, [Part(np.ones((2, 4), np.float32), np.array([0, 1]))], 0.1)
+    take(stepper, [Part(np.ones((2, 4), np.float32), np.array([0, 1]))], 0.1)
     for name, value in stepper.values().items():
         kept = 0.95 if name.endswith("kernel") else 1.0
         np.testing.assert_allclose(value, kept * weights[name.removeprefix("head.")], rtol=1e-5)
@@ -119,7 +126,7 @@ def test_dropout_is_keyed_by_epoch_and_step_and_keeps_the_mean():
         stepper.load({name: value.astype(np.float32) for name, value in head.items()})
         stepper.begin(Plan("sgd", "avg"), Numbers(0.0, 1.0, 0.25, 0.0, np.ones(2, np.float32)))
         stepper.seed(seed)
-        losses = np.array([float(stepper.step(0, [part], 1e-12)) for _ in range(3)])
+        losses = np.array([take(stepper, [part], 1e-12) for _ in range(3)])
         return -np.log(np.expm1(losses))
 
     first, other = means(1), means(2)
@@ -165,6 +172,21 @@ def test_the_layers_of_a_head_compute_what_was_trained(pooling, units):
     stepper.begin(Plan("sgd", pooling), Numbers(0.0, 0.6, 0.5, 0.0, np.ones(3, np.float32)))
     expected = keras.ops.convert_to_numpy(model(x, training=False))
     np.testing.assert_allclose(stepper.logits(x), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max", "flatten"])
+def test_a_head_on_maps_takes_steps_at_one_size_after_another(pooling):
+    stepper, head = create(), Head(3, pooling=pooling)
+    for shape in ((2, 3, 4), (3, 3, 4)):
+        x = np.random.default_rng(0).normal(size=(5, *shape)).astype(np.float32)
+        stepper.load(heads.draw(head, shape, seed=1))
+        stepper.begin(Plan("sgd", pooling), Numbers(0.0, 1.0, 0.0, 0.0, np.ones(3, np.float32)))
+        stepper.seed(0)
+        labels = np.arange(5) % 3
+        logits = stepper.logits(x)
+        expected = -np.log(softmax(logits)[np.arange(5), labels]).sum()
+        assert take(stepper, [Part(x, labels)], 0.1) == pytest.approx(expected, rel=1e-5)
+        stepper.release()
 
 
 def test_the_head_has_dropout_before_the_classifier_or_after_each_hidden_layer():

@@ -141,6 +141,28 @@ def test_layers_are_found_by_name_where_the_order_in_the_file_differs(tmp_path: 
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_what_was_frozen_when_it_was_saved_does_not_matter(tmp_path: Path, form: str) -> None:
+    def nested() -> keras.Model:
+        keras.utils.clear_session()
+        images, maps = keras.Input((8, 8, 3)), keras.Input((6, 6, 4))
+        normal = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 1)(maps))
+        inner = keras.Model(maps, keras.layers.Conv2D(4, 1)(normal), name="inner")
+        return keras.Model(images, inner(keras.layers.Conv2D(4, 3)(images)))
+
+    original = nested()
+    rng = np.random.default_rng(0)
+    original.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in original.get_weights()])
+    values = {v.path: keras.ops.convert_to_numpy(v) for v in original.weights}
+    original.get_layer("inner").layers[1].trainable = False
+    original.layers[1].trainable = False
+    save(original, tmp_path / "weights.bin", form)
+    loaded = nested()
+    weights.load_into(loaded, tmp_path / "weights.bin", KEY)
+    for variable in loaded.weights:
+        same(variable, values[variable.path])
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_another_network_is_refused_and_nothing_is_changed(tmp_path: Path, form: str) -> None:
     keras.utils.clear_session()
     path = tmp_path / "weights.bin"
