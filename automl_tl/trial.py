@@ -17,7 +17,8 @@ from automl_tl.outcome import Hooks, Outcome, TrialProgress
 from automl_tl.planner import Limits, Outlook, Speeds, Work, frozen_plan, head_tap, plan
 from automl_tl.prospects import Prospects
 from automl_tl.speeds import store_speeds
-from automl_tl.training.heads import apply, parameters
+from automl_tl.training.head import parameters
+from automl_tl.training.heads import apply
 from automl_tl.training.split import SplitTrainer
 from automl_tl.training.together import LARGEST, Ending, head_facts, train_together
 from automl_tl.types import Head

@@ -1,4 +1,4 @@
-"""A head's first weights, the same in every framework."""
+"""A head's size and first weights, the same in every framework."""
 
 from __future__ import annotations
 

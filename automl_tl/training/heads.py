@@ -8,7 +8,7 @@ of one shape are stacked and see the same batches, as in DINOv2's linear evaluat
 
 from __future__ import annotations
 
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,17 +21,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from automl_tl.types import Head, TrainJob
+    from automl_tl.types import TrainJob
 
     Array = NDArray[np.float32]
 
 _DRAWS = 1 << 16
-
-
-def parameters(head: Head, inputs: int) -> int:
-    """Return the number of a head's parameters."""
-    widths = (inputs, *head.units, head.classes)
-    return sum((a + 1) * b for a, b in pairwise(widths))
 
 
 def apply(weights: Sequence[Array], features: Array) -> Array:

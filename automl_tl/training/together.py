@@ -15,7 +15,8 @@ from threadpoolctl import threadpool_limits
 
 from automl_tl.errors import AutoMLError
 from automl_tl.training import loop
-from automl_tl.training.heads import HeadStack, parameters
+from automl_tl.training.head import parameters
+from automl_tl.training.heads import HeadStack
 from automl_tl.training.rows import Rows
 from automl_tl.types import EpochReport, TrainFacts
 

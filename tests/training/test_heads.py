@@ -11,7 +11,8 @@ import pytest
 
 from automl_tl.errors import FinishTraining, UsageError
 from automl_tl.training import together
-from automl_tl.training.heads import HeadStack, parameters
+from automl_tl.training.head import parameters
+from automl_tl.training.heads import HeadStack
 from automl_tl.training.scale import feature_scale
 from automl_tl.training.together import LARGEST, fits, train_together
 from automl_tl.types import (
