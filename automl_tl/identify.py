@@ -43,12 +43,14 @@ class ModelFile:
         kind: ``archive`` is a zip (PyTorch's ``.pt2``, Keras's ``.keras``), ``savedmodel`` a
             folder.
         facts: What it says of itself, checked.
+        size: Bytes of the file, or of all files in the folder.
         data: The whole file for ``onnx`` and ``litert``, else None.
     """
 
     path: Path
     kind: Literal["onnx", "litert", "safetensors", "archive", "savedmodel"]
     facts: ModelFacts
+    size: int
     data: bytes | None = None
 
 
@@ -86,7 +88,7 @@ def _folder(path: Path, name: str) -> ModelFile:
         with stored.open("rb") as file:
             metadata = {KEY: file.read(MAX_METADATA).decode()}
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return ModelFile(path, "savedmodel", _facts(metadata, name, size))
+    return ModelFile(path, "savedmodel", _facts(metadata, name, size), size)
 
 
 def _file(path: Path, name: str) -> ModelFile:
@@ -102,12 +104,12 @@ def _file(path: Path, name: str) -> ModelFile:
             metadata = json.loads(b"{" + file.read(length - 1)).get("__metadata__")
             if not isinstance(metadata, Mapping) or KEY not in metadata:
                 raise _checkpoint(name)
-            return ModelFile(path, "safetensors", _facts(metadata, name, size))
+            return ModelFile(path, "safetensors", _facts(metadata, name, size), size)
     if start[:4] == b"PK\x03\x04":
         metadata = _archive_metadata(path)
         if not metadata and _holds_weights(path):
             raise _checkpoint(name)
-        return ModelFile(path, "archive", _facts(metadata, name, size))
+        return ModelFile(path, "archive", _facts(metadata, name, size), size)
     if start.startswith(_CHECKPOINTS):
         raise _checkpoint(name)
     if size > MAX_WHOLE:
@@ -116,8 +118,9 @@ def _file(path: Path, name: str) -> ModelFile:
     if data[4:8] == b"TFL3":
         # Such a file carries its metadata as the zip that is appended to it.
         metadata = _archive_metadata(path) if zipfile.is_zipfile(path) else {}
-        return ModelFile(path, "litert", _facts(metadata, name, size), data)
-    return ModelFile(path, "onnx", _facts(onnx_file.read_metadata(data), name, size), data)
+        return ModelFile(path, "litert", _facts(metadata, name, size), size, data)
+    metadata = onnx_file.read_metadata(data)
+    return ModelFile(path, "onnx", _facts(metadata, name, size), size, data)
 
 
 def _holds_weights(path: Path) -> bool:

@@ -98,16 +98,21 @@ def decode_arrays(
     return arrays, decoded, prepared
 
 
-def drop_unsound(data: StudyData, sizes: Mapping[Any, list[int]], store: Store) -> None:
-    """Delete stored pixel arrays that lack images of a study.
+def stored_arrays(data: StudyData, sizes: Mapping[Any, list[int]], store: Store) -> Arrays:
+    """Return the pixel arrays of a study that are stored, and delete those that lack images of it.
 
-    They were decoded where a format was not known, say, and are decoded anew when they are needed.
+    Such were decoded where a format was not known, say, and must be decoded anew.
     """
+    found: Arrays = {}
     for resize, wanted in sizes.items():
         for size in wanted:
-            entry = store.find(pixels.KIND, pixels.key(data.dataset_hash, size, resize))
+            facts = pixels.key(data.dataset_hash, size, resize)
+            entry = store.find(pixels.KIND, facts)
             if entry and _lost(data, map(int, entry.meta["broken"])):
                 store.discard(entry)
+            elif entry:
+                found[size, resize] = (entry.path, pixels.identity(facts))
+    return found
 
 
 def check_sound(data: StudyData, broken: Mapping[int, str]) -> None:

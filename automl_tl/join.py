@@ -216,7 +216,7 @@ def join_study(
     _check_weights(prepare.identities(specs), published)
     sizes = intake.image_sizes(config, space)
     data = replace(published.data, names=tuple(item.name for item in index.items))
-    intake.drop_unsound(data, sizes, store)
+    intake.stored_arrays(data, sizes, store)  # of which the unsound go
     arrays, decoded, prepared = intake.decode_arrays(index, sizes, store, stage, files)
     intake.check_sound(data, prepared.broken)
     facts = {**data.facts, "source": index.source, "decoded": decoded}

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from automl_tl import metrics, networks, plugin_files
 from automl_tl.artifacts import Artifacts
-from automl_tl.cache import pixels
 from automl_tl.devices import check_device
 from automl_tl.errors import DataError, StudyError
 from automl_tl.host import BackendHost
 from automl_tl.intake import (
     check_sound,
     decode_arrays,
-    drop_unsound,
     image_sizes,
     in_order,
     open_data,
     read_images,
     small_images,
+    stored_arrays,
 )
 from automl_tl.plugins import get_plugins
 from automl_tl.published import Published, publish
@@ -189,13 +188,7 @@ def open_arrays(
         StudyError: When the images are no longer those of the study, or some cannot be decoded.
     """
     sizes = image_sizes(study.config, study_space(study.config))
-    drop_unsound(data, sizes, store)
-    found: Arrays = {}
-    for resize, wanted in sizes.items():
-        for size in wanted:
-            facts = pixels.key(data.dataset_hash, size, resize)
-            if entry := store.find(pixels.KIND, facts):
-                found[size, resize] = (entry.path, pixels.identity(facts))
+    found = stored_arrays(data, sizes, store)
     if len(found) == sum(map(len, sizes.values())):
         return found
     try:

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_ONE = ("depth=0", "head_units=[]", "dropout=0", "optimizer=adam", "learning_rate=0.01")
+_HEAD = ("weight_decay=0", "batch_size=16", "label_smoothing=0")
+ONE_HEAD = tuple(part for setting in (*_ONE, *_HEAD) for part in ("--set", setting))
+"""Options that leave nothing of a frozen trial to be searched but its epochs."""
+
+
 class CommandLine:
     """Runs ``automl-tl`` as a user does."""
 

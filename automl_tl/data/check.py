@@ -207,9 +207,8 @@ def _near_duplicates(
     found, truncated = near_duplicates.find_pairs(
         np.stack(grids) if grids else np.empty((0, 8, 9), np.uint8)
     )
-    names = [str(splits[row] if splits else None) for row in first_copies]
-    _, sides = np.unique(names, return_inverse=True)
-    across = found[sides[found[:, 0]] != sides[found[:, 1]]]
+    sides = [splits[row] if splits else None for row in first_copies]
+    across = near_duplicates.across(found, sides)
     pairs = []
     for pair in across[:MAX_LISTED]:
         rows = [first_copies[one] for one in pair]
@@ -218,7 +217,7 @@ def _near_duplicates(
             {
                 "names": [item.name for item in items],
                 "classes": [index.classes[item.label] for item in items],
-                "splits": [splits[row] if splits else None for row in rows],
+                "splits": [sides[one] for one in pair],
             }
         )
     return {

@@ -58,7 +58,21 @@ def count_across(
         pages.touch(pixels[row])
     squares = np.stack(grids) if grids else np.empty((0, 8, 9), np.uint8)
     pairs, _ = find_pairs(squares, _FEW_NEIGHBOURS)
-    return sum(splits[first[left]] != splits[first[right]] for left, right in pairs)
+    return len(across(pairs, [splits[row] for row in first]))
+
+
+def across(pairs: NDArray[np.int64], splits: Sequence[str | None]) -> NDArray[np.int64]:
+    """Return those pairs of ``find_pairs`` whose images lie in different splits.
+
+    Args:
+        pairs: int64 ``(pairs, 2)``.
+        splits: Of the images that were compared, in their order.
+    """
+    codes = {split: code for code, split in enumerate(dict.fromkeys(splits))}
+    sides = np.array([codes[split] for split in splits], np.int8)
+    left, right = sides[pairs].T
+    found: NDArray[np.int64] = pairs[left != right]
+    return found
 
 
 def find_pairs(

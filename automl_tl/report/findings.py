@@ -109,9 +109,9 @@ def _look_alikes(data: StudyData, images: Images) -> dict[str, Any]:
     if not grids:
         return _nothing(images.problem or "No image could be read, so none were compared.")
     found, truncated = near_duplicates.find_pairs(np.stack(grids))
-    _, sides = np.unique([str(data.splits[row]) for row in rows], return_inverse=True)
-    across = found[sides[found[:, 0]] != sides[found[:, 1]]]
-    test = np.array([data.splits[row] == "test" for row in rows])[across]
+    sides = [data.splits[row] for row in rows]
+    across = near_duplicates.across(found, sides)
+    test = np.array([side == "test" for side in sides])[across]
     shown = np.argsort(~test.any(axis=1), kind="stable")[:LOOK_ALIKES]
     pairs = [[rows[one] for one in pair] for pair in across[shown]]
     return {

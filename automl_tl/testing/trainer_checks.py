@@ -21,9 +21,10 @@ from automl_tl.types import PhaseSpec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from automl_tl.protocols import Trainer
     from automl_tl.testing.bench import Bench
     from automl_tl.testing.findings import Finding
-    from automl_tl.types import EpochReport, Pooling, Source
+    from automl_tl.types import EpochReport, Pooling, Source, TrainJob
 
 
 def check_reports(bench: Bench) -> Iterator[Finding]:
@@ -103,16 +104,8 @@ def check_stops(bench: Bench) -> Iterator[Finding]:
             received = type(raised).__name__
         right = received == type(error).__name__
         yield on_backend(bench, "stops", expected, "that" if right else received, right)
-    trained = bench.finished(job, trainer, recorder, keep=True)
-    logits = bench.host.load(trained.path).logits(bench.images[TRAIN:])
-    off = difference(logits, trained.logits[-1])
-    yield on_backend(
-        bench,
-        "stops",
-        "the last reported epoch in the model that is saved afterwards",
-        f"logits that differ by {off:.2g} of the largest",
-        off <= TOLERANCE,
-    )
+    expected = "the last reported epoch in the model that is saved afterwards"
+    yield _saved(bench, "stops", expected, job, trainer, recorder)
 
 
 def check_early_stops(bench: Bench) -> Iterator[Finding]:
@@ -121,16 +114,8 @@ def check_early_stops(bench: Bench) -> Iterator[Finding]:
     trainer, recorder = SplitTrainer(job, bench.host), _StoppingEarly(job.warmup.epochs)
     with suppress(FinishTraining):
         trainer.run(recorder)
-    trained = bench.finished(job, trainer, recorder, keep=True)
-    logits = bench.host.load(trained.path).logits(bench.images[TRAIN:])
-    off = difference(logits, trained.logits[-1])
-    yield on_backend(
-        bench,
-        "early stops",
-        "the head that was given in the model that is saved before an epoch ended",
-        f"logits that differ by {off:.2g} of the largest",
-        off <= TOLERANCE,
-    )
+    expected = "the head that was given in the model that is saved before an epoch ended"
+    yield _saved(bench, "early stops", expected, job, trainer, recorder)
 
 
 def check_poolings(bench: Bench) -> Iterator[Finding]:
@@ -154,6 +139,17 @@ def check_poolings(bench: Bench) -> Iterator[Finding]:
             f"logits that differ by {off:.2g} of the largest",
             off <= 1e-3,
         )
+
+
+def _saved(
+    bench: Bench, what: str, expected: str, job: TrainJob, trainer: Trainer, recorder: Recorder
+) -> Finding:
+    """Hold the model that a stopped trainer saves to the last epoch that it reported."""
+    trained = bench.finished(job, trainer, recorder, keep=True)
+    logits = bench.host.load(trained.path).logits(bench.images[TRAIN:])
+    off = difference(logits, trained.logits[-1])
+    received = f"logits that differ by {off:.2g} of the largest"
+    return on_backend(bench, what, expected, received, off <= TOLERANCE)
 
 
 class _Promises(Recorder):

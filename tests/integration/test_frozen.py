@@ -18,7 +18,7 @@ from automl_tl.machine import available_cpus
 from automl_tl.owner import OWNER
 from automl_tl.prepare import open_arrays
 from automl_tl.study import KEEP_MODELS, StudyDirectory
-from tests.commandline import CommandLine
+from tests.commandline import ONE_HEAD, CommandLine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,9 +53,7 @@ def test_frozen_trials_are_recorded_each_on_its_own(tmp_path: Path, photos: Path
 def test_equal_trials_that_are_asked_for_at_once_are_trained_once(
     cli: CommandLine, photos: Path
 ) -> None:
-    fixed = ("head_units=[]", "dropout=0", "optimizer=adam", "learning_rate=0.01", "depth=0")
-    more = ("weight_decay=0", "batch_size=16", "label_smoothing=0", "epochs=2,3")
-    settings = [part for setting in (*fixed, *more) for part in ("--set", setting)]
+    settings = (*ONE_HEAD, "--set", "epochs=2,3")
     command = ("--backbone", "torch/tiny", "--study", "s", "--trials", "9", *settings)
     cli.run("search", str(photos), *command)
     trials = cli.show("s")["trials"]

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from automl_tl import Study, storage
 from automl_tl.facts import FACTS
 from automl_tl.networks import choose_backbones
-from tests.commandline import tree
+from tests.commandline import ONE_HEAD, tree
 from tests.conftest import CLASSES
 
 if TYPE_CHECKING:
@@ -247,9 +247,7 @@ def test_a_study_where_nothing_can_succeed_says_why(
 def test_a_trial_that_was_tried_before_is_not_computed_again(
     cli: CommandLine, photos: Path
 ) -> None:
-    fixed = ("depth=0", "head_units=[]", "dropout=0", "optimizer=adam", "learning_rate=0.01")
-    more = ("weight_decay=0", "batch_size=16", "label_smoothing=0", "epochs=3")
-    settings = [part for setting in (*fixed, *more) for part in ("--set", setting)]
+    settings = (*ONE_HEAD, "--set", "epochs=3")
     command = ("--backbone", "torch/tiny", "--study", "s", "--trials", "3", *settings)
     cli.run("search", str(photos), *command)
     first, second, third = cli.show("s")["trials"]

@@ -211,9 +211,7 @@ def load_model(
         from automl_tl_keras import reopen
 
         return KerasModel(reopen.open_written(file), size, classes, written, device)
-    files = path.rglob("*") if path.is_dir() else [path]
-    room = sum(one.stat().st_size for one in files)
-    built = whole.build(file.facts, backbones, path.name, room)
+    built = whole.build(file.facts, backbones, path.name, file.size)
     _fill(built, file)
     return KerasModel(whole.compiled(built.program), size, classes, written, device, built)
 
