@@ -6,7 +6,6 @@ inside one costs a trial, not the worker.
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from automl_tl import errors
 from automl_tl.errors import AutoMLError, BackendDied, TrialError
 from automl_tl.ipc import Child
 from automl_tl.machine import available_cpus
+from automl_tl.process_environment import process_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -71,9 +71,7 @@ class BackendHost:
             from automl_tl.plugins import get_plugins
 
             spec = get_plugins().backend(self.name)
-            # Threads that spin while they wait made training ten times slower on a busy machine.
-            threads = {"OMP_NUM_THREADS": str(self._threads), "OMP_WAIT_POLICY": "PASSIVE"}
-            environment = {**threads, **os.environ, **spec.environment}
+            environment = {**process_environment(self._threads), **spec.environment}
             self._child = Child("automl_tl.hosted", [self.name], environment, self.log)
             self._configured = False
             self._send(self._child, "configure", self.device, self._threads)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from automl_tl import errors, own_code
 from automl_tl.errors import AutoMLError, PluginError, TrialError
 from automl_tl.ipc import parent_channel
+from automl_tl.pages import give_back
 
 if TYPE_CHECKING:
     from automl_tl.types import EpochReport, Source
@@ -96,7 +97,10 @@ class _Service:
                 raise TrialError(f"This {owner} was replaced by a newer one; make it again.")
             arguments = arguments[1:]
         if name in {"run", "extract"}:
-            arguments = (*arguments, self._progress)
+            try:
+                return getattr(target, name)(*arguments, self._progress)
+            finally:
+                give_back()  # see `automl_tl.process_environment`
         result = getattr(target, name)(*arguments)
         if method in {"trainer", "load", "classifier"}:
             self._count += 1

@@ -93,17 +93,17 @@ class Bench:
     def environment(self, cache: Path) -> dict[str, str]:
         """Return what a measured process sees: a cache of its own and the shared weights.
 
-        OpenMP's threads sleep while they wait, in everybody's process as in ours: where they spin
-        and the machine is not quite idle, PyTorch's passes take five times as long, and that is
-        not what is to be shown.
+        OpenMP's threads sleep soon while they wait, in everybody's process as in ours: where they
+        spin and the machine is not quite idle, PyTorch's passes take five times as long, and that
+        is not what is to be shown.
         """
         shared = {
             "TORCH_HOME": str(SHARED / "weights" / "torch_home"),
             "KERAS_HOME": str(SHARED / "weights" / "keras_home"),
         }
         quiet = {"NO_COLOR": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-        own = {"AUTOML_TL_CACHE": str(cache), "OMP_WAIT_POLICY": "PASSIVE"}
-        return {**os.environ, **shared, **quiet, **own}
+        waiting = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+        return {**os.environ, **shared, **quiet, **waiting, "AUTOML_TL_CACHE": str(cache)}
 
 
 def missing() -> str:
