@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from automl_tl.errors import StudyError, UsageError
 from automl_tl.facts import FACTS, FILES, is_artifact
+from automl_tl.files import written_aside
 from automl_tl.storage import best_trials
 from automl_tl.study import KEEP_MODELS
 
@@ -141,18 +142,17 @@ class Artifacts:
         from optuna.artifacts import download_artifact
         from optuna.artifacts.exceptions import ArtifactNotFound
 
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            download_artifact(
-                artifact_store=self._store, artifact_id=str(known["id"]), file_path=str(aside)
-            )
-            if _sha256(aside) != known["sha256"]:
-                raise StudyError(
-                    f"{path.name} in {self.location} is not what was put there ({known['id']}): "
-                    "it is damaged."
+            with written_aside(path) as aside:
+                download_artifact(
+                    artifact_store=self._store, artifact_id=str(known["id"]), file_path=str(aside)
                 )
-            aside.replace(path)
+                if _sha256(aside) != known["sha256"]:
+                    raise StudyError(
+                        f"{path.name} in {self.location} is not what was put there "
+                        f"({known['id']}): it is damaged."
+                    )
         except ArtifactNotFound:
             return
         except StudyError:
@@ -161,8 +161,6 @@ class Artifacts:
             raise StudyError(
                 f"{path.name} cannot be fetched from {self.location}: {error}"
             ) from None
-        finally:
-            aside.unlink(missing_ok=True)
 
 
 def artifacts_absolute(location: str | None) -> str | None:

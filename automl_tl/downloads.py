@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import http.client
 import re
 import threading
 import time
 import urllib.request
-import uuid
 from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.error import HTTPError
+
+from automl_tl.files import left_aside, written_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -89,20 +89,16 @@ def fetch(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with aside.open("w+b") as file:
-            _receive(url, file, [0, 0] if here is None else here, over or threading.Event())
-            if checksum:
-                _check(file, *checksum)
-        return aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with written_aside(path) as aside, aside.open("w+b") as file:
+        _receive(url, file, [0, 0] if here is None else here, over or threading.Event())
+        if checksum:
+            _check(file, *checksum)
+    return path
 
 
 def _sweep(path: Path) -> None:
     """Delete what killed processes left of a file."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+    for left in left_aside(path):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _ABANDONED:
                 left.unlink()

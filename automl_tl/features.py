@@ -16,6 +16,7 @@ from automl_tl.cache.activations import Activations, Reuse
 from automl_tl.cache.store import Store
 from automl_tl.data.sources import open_data
 from automl_tl.errors import CacheError, DataError, UsageError
+from automl_tl.files import written_aside
 from automl_tl.host import BackendHost
 from automl_tl.network_layers import layer_index, one_backbone
 from automl_tl.networks import check_size, describe, input_id, network_spec, weights_file
@@ -212,14 +213,15 @@ class _Run:
             else:
                 yield np.load(source.path, mmap_mode="r")
                 return
-        aside = path.with_name(f".{uuid.uuid4().hex}.npy")
+        features = path.with_name(f".{uuid.uuid4().hex}.npy")
         try:
             source = self._activations.below(rows, tap, self._steps)
             name = self._info.layers[layer].name
-            self._host.extract(self._network, source, name, pooling, aside.absolute(), self._steps)
-            yield np.load(aside, mmap_mode="r")
+            out = features.absolute()
+            self._host.extract(self._network, source, name, pooling, out, self._steps)
+            yield np.load(features, mmap_mode="r")
         finally:
-            aside.unlink(missing_ok=True)
+            features.unlink(missing_ok=True)
 
 
 def _check_output(path: Path) -> Path:
@@ -261,12 +263,8 @@ def _sound(index: DataIndex, wanted: list[int], prepared: pixels.Pixels) -> NDAr
 
 def _write(path: Path, **arrays: Any) -> None:
     """Replace a file in one step; a memory-mapped array is never held as a whole."""
-    aside = path.with_name(f".{uuid.uuid4().hex}{SUFFIX}")
     try:
-        with aside.open("wb") as file:
+        with written_aside(path) as aside, aside.open("wb") as file:
             np.savez(file, **arrays)
-        aside.replace(path)
     except OSError as error:
         raise UsageError(f"-o {path}: it cannot be written ({error.strerror or error}).") from None
-    finally:
-        aside.unlink(missing_ok=True)

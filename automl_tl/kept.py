@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from automl_tl.cache.entry import checksum
 from automl_tl.errors import ExportError
-from automl_tl.files import write_json, write_text
+from automl_tl.files import write_json, write_text, written_aside
 from automl_tl.identify import identify
 from automl_tl.networks import network_spec
 from automl_tl.plugins import get_plugins
@@ -41,9 +41,8 @@ def write_figures(
     """Write a trial's validation logits and history."""
     folder = directory.trial(number)
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / ".validation_logits.npy"
-    np.save(aside, logits)
-    aside.replace(folder / "validation_logits.npy")
+    with written_aside(folder / "validation_logits.npy") as aside:
+        np.save(aside, logits)
     write_json(folder / "history.json", list(history))
 
 
@@ -66,13 +65,9 @@ def write_model(
         _seal(directory.model(number))
         return
     path = directory.head(number)
-    aside = path.with_name(f".{path.name}")
-    save_file(
-        {f"{index:02d}": np.ascontiguousarray(array) for index, array in enumerate(trained)},
-        aside,
-        dict(metadata),
-    )
-    aside.replace(path)
+    arrays = {f"{index:02d}": np.ascontiguousarray(array) for index, array in enumerate(trained)}
+    with written_aside(path) as aside:
+        save_file(arrays, aside, dict(metadata))
     _seal(path)
 
 

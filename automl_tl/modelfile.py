@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from automl_tl.errors import ExportError
+from automl_tl.files import written_aside
 from automl_tl.types import Head
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 KEY = "automl_tl"
 FORMAT = 1
@@ -97,6 +103,34 @@ class ModelFacts:
             )
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ExportError(f"{name}: its automl-tl metadata is damaged ({error}).") from None
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """Give a name beside a model's path to write to; see ``automl_tl.files.written_aside``.
+
+    Raises:
+        ExportError: When the folder does not exist or nothing can be written there.
+    """
+    if not path.parent.is_dir():
+        raise ExportError(
+            f"{path}: expected an existing folder, got {path.parent}; choose a folder that exists."
+        )
+    try:
+        with written_aside(path) as aside:
+            yield aside
+            if aside.is_file():  # safetensors writes files that only their owner may read
+                aside.chmod(0o666 & ~_umask())
+    except (OSError, SafetensorError) as error:
+        raise ExportError(
+            f"{path}: cannot be written ({error}); choose a folder that exists and has room."
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def source_id(source: str) -> str:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl_tl.bounds import recorded_bounds
 from automl_tl.errors import StudyError
-from automl_tl.files import read_json, read_text, write_json, write_text
+from automl_tl.files import intended, read_json, read_text, write_json, write_text
 from automl_tl.metrics import DIRECTIONS
 from automl_tl.study_config import read_config, write_config
 from automl_tl.study_data import as_csv, as_facts, parse
@@ -43,9 +43,8 @@ CONFIG = "study.toml"
 DATA = "data.json"
 SPLIT = "split.csv"
 _MODELS = {"model.safetensors", "head.safetensors"}
-_WRITTEN = r"(model|head|history|validation_logits|test_logits)\.\w+(\.[0-9a-f]{32})?"
-_ASIDE = re.compile(rf"\.({_WRITTEN}|[0-9a-f]{{32}}(\.safetensors)?)")
-"""What the files of a trial are called while they are written."""
+_OF_TRIALS = re.compile(r"(model|head|history|validation_logits|test_logits)\.\w+")
+"""What the files of a trial are called."""
 KEEP_MODELS = 3
 """Model files that are kept: those of the best trials."""
 
@@ -182,7 +181,8 @@ class StudyDirectory:
             self._models = {path for path in files if path.name in _MODELS}
             ours = {self.trial(number) for number in numbers}
             for path in files:
-                if _ASIDE.fullmatch(path.name) and path.parent not in ours:
+                half = _OF_TRIALS.fullmatch(intended(path.name) or "")
+                if half and path.parent not in ours:
                     path.unlink(missing_ok=True)  # left by whom a kill ended in writing it
         keep = {path for n in numbers for path in (self.model(n), self.head(n))}
         for path in self._models - keep:

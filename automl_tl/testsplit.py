@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from automl_tl import metrics
-from automl_tl.files import DAMAGED_ARRAY
+from automl_tl.files import DAMAGED_ARRAY, written_aside
 from automl_tl.training.rows import Rows
 from automl_tl.types import Source
 
@@ -85,9 +85,8 @@ def trial_logits(
     logits = read_logits(directory, data, number, "test")
     if logits is None:
         logits = _logits(directory.model(number), host, pixels, data.rows("test"))
-        aside = directory.trial(number) / ".test_logits.npy"
-        np.save(aside, logits)
-        aside.replace(directory.trial(number) / "test_logits.npy")
+        with written_aside(directory.trial(number) / "test_logits.npy") as aside:
+            np.save(aside, logits)
     return logits
 
 

@@ -57,8 +57,9 @@ def fetch(
 def test_what_a_killed_download_left_goes_with_the_next_one(
     tmp_path: Path, server: WebServer
 ) -> None:
-    abandoned, alive = tmp_path / ".net[1].pth.dead", tmp_path / ".net[1].pth.alive"
-    for left in (abandoned, alive):
+    halves = [tmp_path / f".net[1].pth.{digit * 32}.pth" for digit in "ab"]
+    abandoned, alive = halves
+    for left in halves:
         left.write_bytes(b"half")
     os.utime(abandoned, (0, time.time() - 2 * 3600))
     downloads.fetch(f"{server.url}/net.pth", tmp_path / "net[1].pth")

@@ -36,22 +36,20 @@ def names(folder: Path) -> set[str]:
 
 def test_what_is_half_written_goes_and_what_is_not_ours_stays(study: StudyDirectory) -> None:
     ours = (
-        ".validation_logits.npy",
-        ".test_logits.npy",
-        ".head.safetensors",
-        f".history.json.{HEX}",
-        f".model.crc32.{HEX}",
-        f".model.safetensors.{HEX}",
-        f".{HEX}.safetensors",
-        f".{HEX}",
+        f".validation_logits.npy.{HEX}.npy",
+        f".test_logits.npy.{HEX}.npy",
+        f".head.safetensors.{HEX}.safetensors",
+        f".history.json.{HEX}.json",
+        f".model.crc32.{HEX}.crc32",
+        f".model.safetensors.{HEX}.safetensors",
     )
-    others = {".DS_Store", "._model.safetensors", ".nfs0001", ".history.json.bak"}
+    others = {".DS_Store", "._model.safetensors", ".history.json.bak", f".notes.txt.{HEX}.txt"}
     for number in range(2):
         fill(study.trial(number), *ours, *others, "history.json")
         fill(study.trial(number) / ".ipynb_checkpoints", "notes.txt")
-        (study.trial(number) / f".history.json.{HEX[::-1]}").mkdir()
+        (study.trial(number) / f".history.json.{HEX[::-1]}.json").mkdir()
     study.keep_models([1])
-    left = {*others, "history.json", ".ipynb_checkpoints", f".history.json.{HEX[::-1]}"}
+    left = {*others, "history.json", ".ipynb_checkpoints", f".history.json.{HEX[::-1]}.json"}
     assert names(study.trial(0)) == left
     assert names(study.trial(1)) == {*left, *ours}, "its trial may be at work"
 
@@ -59,7 +57,7 @@ def test_what_is_half_written_goes_and_what_is_not_ours_stays(study: StudyDirect
 def test_models_of_others_go_and_links_are_not_followed(
     study: StudyDirectory, tmp_path: Path
 ) -> None:
-    model = ("model.safetensors", "model.crc32", f".{HEX}.safetensors")
+    model = ("model.safetensors", "model.crc32", f".model.safetensors.{HEX}.safetensors")
     victim = fill(tmp_path / "victim", *model)
     for number in range(2):
         fill(study.trial(number), *model)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from automl_tl.errors import TrialError, UsageError
+from automl_tl.files import written_aside
 from automl_tl.layers import find_layer
 from automl_tl_keras import compute
 
@@ -45,16 +45,13 @@ def extract(
     above = next(cut.index for cut in info.cuts if cut.index > index)
     size = compute.batch_size(network, source.cut, above, device)
     rows = len(np.load(source.path, mmap_mode="r")) if source.rows is None else len(source.rows)
-    aside = out.with_name(f".{uuid.uuid4().hex}.npy")
     try:
-        target = np.lib.format.open_memmap(aside, mode="w+", dtype=np.float32, shape=(rows, *shape))
-        compute.fill(network, part, source, pooling, target, size, progress, device)
-        target.flush()
-        aside.replace(out)
+        with written_aside(out) as aside:
+            target = np.lib.format.open_memmap(aside, "w+", np.float32, (rows, *shape))
+            compute.fill(network, part, source, pooling, target, size, progress, device)
+            target.flush()
     except OSError as error:
         raise TrialError(f"{out} cannot be written ({error.strerror or error}).") from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _shape(part: keras.Model, layer: str, pooling: Literal["avg", "max"] | None) -> tuple[int, ...]:

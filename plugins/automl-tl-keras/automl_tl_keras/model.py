@@ -7,10 +7,6 @@ rebuilt from the facts in the file and filled with the file's tensors.
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import uuid
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +14,14 @@ from keras import ops
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from automl_tl import modelfile
 from automl_tl.errors import ExportError
 from automl_tl.identify import identify
 from automl_tl_keras import head as heads
 from automl_tl_keras import runtime, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -109,7 +106,7 @@ class KerasModel:
         if format not in export.WRITERS:
             known = ", ".join((*export.WRITERS, "safetensors"))
             raise ExportError(f"format: expected one of {known}, got {format!r}.")
-        with written_aside(path) as aside:
+        with modelfile.written(path) as aside:
             export.write(trained, format, aside, metadata)
         self._written.add(digest(path))
 
@@ -136,7 +133,7 @@ def save_model(
         ExportError: When the file cannot be written.
     """
     plain = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    with written_aside(path) as aside:
+    with modelfile.written(path) as aside:
         save_file(plain, aside, dict(metadata))
 
 
@@ -153,36 +150,6 @@ def assemble(
     for name, variable in network.tensors().items():
         tensors[f"backbone.{name}"] = np.asarray(ops.convert_to_numpy(variable))
     save_model(path, tensors, metadata)
-
-
-@contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """Give a name beside ``path`` to write to; rename it to ``path`` when all went well.
-
-    A file replaces a file. A folder replaces nothing.
-
-    Raises:
-        ExportError: When the folder does not exist or nothing can be written there.
-    """
-    if not path.parent.is_dir():
-        raise ExportError(
-            f"{path}: expected an existing folder, got {path.parent}; choose a folder that exists."
-        )
-    aside = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        yield aside
-        if aside.is_file():  # safetensors writes files that only their owner may read
-            aside.chmod(0o666 & ~_umask())
-        aside.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise ExportError(
-            f"{path}: cannot be written ({error}); choose a folder that exists and has room."
-        ) from error
-    finally:
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            aside.unlink(missing_ok=True)
 
 
 def load_model(
@@ -252,9 +219,3 @@ def _array(variable: Any) -> NDArray[np.generic]:
     import keras
 
     return np.asarray(keras.ops.convert_to_numpy(variable))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from automl_tl import modelfile
 from automl_tl.errors import ExportError
 from automl_tl_torch.archive import digest
-from automl_tl_torch.model import written_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,7 +45,7 @@ def write_onnx(
     """
     import onnx
 
-    with written_aside(path) as aside:
+    with modelfile.written(path) as aside:
         with _exporting("onnx", "torch or safetensors"):
             program = torch.onnx.export(
                 classifier,
@@ -88,7 +88,7 @@ def write_archive(
     """
     buffer = io.BytesIO()
     sample = (_sample(image_size),)
-    with written_aside(path) as aside:
+    with modelfile.written(path) as aside:
         with _exporting("torch", "onnx or safetensors"):
             program = torch.export.export(
                 classifier, sample, dynamic_shapes=_any_batch(), strict=False

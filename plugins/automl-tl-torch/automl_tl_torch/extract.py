@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from torch import Tensor, nn
 
 from automl_tl.errors import TrialError, UsageError
+from automl_tl.files import written_aside
 from automl_tl.layers import find_layer
 from automl_tl.pages import Pages
 from automl_tl_torch import compute
@@ -43,10 +44,9 @@ def extract(
     above = next(cut.index for cut in info.cuts if cut.index > index)
     size = compute.batch_size(network, source.cut, above)
     rows = len(np.load(source.path, mmap_mode="r")) if source.rows is None else len(source.rows)
-    aside = out.with_name(f".{uuid.uuid4().hex}.npy")
     target: tuple[NDArray[np.float32], Pages] | None = None
 
-    def keep(part: slice, result: Tensor) -> None:
+    def keep(aside: Path, part: slice, result: Tensor) -> None:
         nonlocal target
         if target is None:
             shape = (rows, *result.shape[1:])
@@ -57,12 +57,11 @@ def extract(
         pages.touch(array[part])
 
     try:
-        compute.forward(network, _Output(tap, layer, pooling), source, size, keep, progress)
-        aside.replace(out)
+        with written_aside(out) as aside:
+            output = _Output(tap, layer, pooling)
+            compute.forward(network, output, source, size, partial(keep, aside), progress)
     except OSError as error:
         raise TrialError(f"{out} cannot be written ({error.strerror or error}).") from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 class _Output(nn.Module):

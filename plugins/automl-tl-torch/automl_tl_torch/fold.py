@@ -1,17 +1,18 @@
-"""Batch normalisation folded into the convolutions before it.
+"""Layers that take fewer passes over the activations.
 
-It is in evaluation mode everywhere (DESIGN, section 2), so that a convolution and the normalisation
-after it are one convolution with other weights. That spares two passes over the activations, which
-on a CPU take as long as the convolution itself.
+Batch normalisation is in evaluation mode everywhere (DESIGN, section 2), so that a convolution and
+the normalisation after it are one convolution with other weights. That spares two passes, which on
+a CPU take as long as the convolution itself.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Join = Callable[[nn.Conv2d, nn.BatchNorm2d], nn.Module]
+    Change = Callable[[nn.Module], nn.Module]
 
 
 class ConvNorm(nn.Module):
@@ -50,6 +52,39 @@ class ConvNorm(nn.Module):
         return found
 
 
+class _Clamp(torch.autograd.Function):
+    """``F.hardtanh_``, of which PyTorch copies the argument; the result says where it is flat."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(F.hardtanh_(x, low, high))
+        ctx.limits = low, high
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (result,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradient, result, *ctx.limits), None, None
+
+
+class LeanReLU6(nn.ReLU6):
+    """ReLU6 in place, with a copy of its argument less; the gradients are the same bit for bit."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Clamp ``x``."""
+        if not torch.is_grad_enabled():
+            return super().forward(x)
+        result: Tensor = _Clamp.apply(x, self.min_val, self.max_val)
+        return result
+
+
+def _lean(module: nn.Module) -> nn.Module:
+    if type(module) is nn.ReLU6 and module.inplace and is_plain(module):
+        return LeanReLU6(inplace=True)
+    return module
+
+
 def fold(segment: fx.GraphModule) -> fx.GraphModule:
     """Return a copy of a part of a network with fewer operations, for inference only.
 
@@ -59,7 +94,7 @@ def fold(segment: fx.GraphModule) -> fx.GraphModule:
     Args:
         segment: In evaluation mode; it stays as it is.
     """
-    return _join(copy.deepcopy(segment), fuse_conv_bn_eval)
+    return _join(copy.deepcopy(segment), fuse_conv_bn_eval, lambda module: module)
 
 
 def fold_live(segment: fx.GraphModule) -> fx.GraphModule:
@@ -68,10 +103,11 @@ def fold_live(segment: fx.GraphModule) -> fx.GraphModule:
     Args:
         segment: Changed and returned; the modules that it shares with others are not.
     """
-    return _join(segment, ConvNorm)
+    return _join(segment, ConvNorm, _lean)
 
 
-def _join(segment: fx.GraphModule, join: Join) -> fx.GraphModule:
+def _join(segment: fx.GraphModule, join: Join, change: Change) -> fx.GraphModule:
+    """Join what belongs together, and change each module that is left."""
     modules = dict(segment.named_modules())
     alone = _used_alone(segment.graph)
     for node in list(segment.graph.nodes):
@@ -80,13 +116,15 @@ def _join(segment: fx.GraphModule, join: Join) -> fx.GraphModule:
         module, before = modules[node.target], node.args[0]
         if is_row(module):
             if node.target in alone:
-                _put(segment, node.target, _joined_row(module, join))
+                _put(segment, node.target, _joined_row(module, join, change))
         elif _feeds_only(before, node) and before.target in alone:
             first = modules[before.target]
             if _normalises(first, module):
                 _put(segment, before.target, join(first, module))
                 node.replace_all_uses_with(before)
                 segment.graph.erase_node(node)
+        elif node.target in alone and change(module) is not module:
+            _put(segment, node.target, change(module))
     segment.delete_all_unused_submodules()
     segment.recompile()
     return segment
@@ -110,14 +148,14 @@ def _with_folders(path: str) -> list[str]:
     return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
 
 
-def _joined_row(row: nn.Sequential, join: Join) -> nn.Sequential:
+def _joined_row(row: nn.Sequential, join: Join, change: Change) -> nn.Sequential:
     """Return the modules of a row, such as torchvision's Conv2dNormActivation, in a new one."""
     found: list[nn.Module] = []
     for module in row:
         if found and _normalises(found[-1], module):
             found[-1] = join(found[-1], module)  # type: ignore[arg-type]
         else:
-            found.append(module)
+            found.append(change(module))
     return nn.Sequential(*found)
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import uuid
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -14,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from automl_tl import modelfile
 from automl_tl.errors import AutoMLError, ExportError
 from automl_tl.modelfile import ModelFacts
 from automl_tl.training.head import parameters
@@ -24,7 +22,7 @@ from automl_tl_torch.graph import place
 from automl_tl_torch.head import HeadModule, head_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -158,7 +156,7 @@ def save_model(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
         memory = values.untyped_storage().data_ptr()
         plain[name] = values.clone() if memory in taken else values
         taken.add(memory)
-    with written_aside(path) as aside:
+    with modelfile.written(path) as aside:
         save_file(plain, aside, dict(metadata))
 
 
@@ -175,36 +173,6 @@ def assemble(
     for name, value in network.module.state_dict().items():
         tensors[f"backbone.{name}"] = value
     save_model(path, tensors, metadata)
-
-
-@contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """Give a name beside ``path`` to write to; rename it to ``path`` when all went well.
-
-    Raises:
-        ExportError: When the folder does not exist or nothing can be written there.
-    """
-    if not path.parent.is_dir():
-        raise ExportError(
-            f"{path}: expected an existing folder, got {path.parent}; choose a folder that exists."
-        )
-    aside = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        yield aside
-        aside.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner may read
-        aside.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise ExportError(
-            f"{path}: cannot be written ({error}); choose a folder that exists and has room."
-        ) from error
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def load_model(

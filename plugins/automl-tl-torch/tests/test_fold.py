@@ -14,6 +14,7 @@ from torchvision.ops import Conv2dNormActivation
 from automl_tl.errors import PluginError
 from automl_tl.specs import Backbone
 from automl_tl.types import NetworkSpec
+from automl_tl_torch.fold import LeanReLU6
 from automl_tl_torch.network import Network, build
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class ResidualActivation(Conv2dNormActivation):
 
     def forward(self, x: Tensor) -> Tensor:
         return 3 * x + super().forward(x)
+
+
+class Shifted(nn.ReLU6):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + 1)
 
 
 class Backwards(nn.Sequential):
@@ -86,8 +92,10 @@ def convolution() -> nn.Conv2d:
     return nn.Conv2d(6, 6, 3, padding=1)
 
 
-def row(kind: type[Conv2dNormActivation] = Conv2dNormActivation) -> Conv2dNormActivation:
-    return kind(6, 6, 3, norm_layer=lambda _: norm())
+def row(
+    kind: type[Conv2dNormActivation] = Conv2dNormActivation, activation: type[nn.Module] = nn.ReLU
+) -> Conv2dNormActivation:
+    return kind(6, 6, 3, norm_layer=lambda _: norm(), activation_layer=activation)
 
 
 def hooked(module: nn.Module) -> nn.Module:
@@ -130,6 +138,10 @@ BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "tied row": TiedRow,
     "plain": lambda: nn.Sequential(convolution(), norm(), nn.ReLU()),
     "plain row": row,
+    "plain ReLU6": lambda: nn.Sequential(convolution(), norm(), nn.ReLU6(inplace=True)),
+    "ReLU6 in a row": lambda: row(activation=nn.ReLU6),
+    "hooked ReLU6": lambda: nn.Sequential(convolution(), norm(), hooked(nn.ReLU6(inplace=True))),
+    "ReLU6 of a kind": lambda: nn.Sequential(convolution(), norm(), Shifted(inplace=True)),
 }
 
 
@@ -192,3 +204,27 @@ def test_every_way_to_run_a_network_is_the_same(
 def test_what_tracing_would_pass_over_is_refused(change: Callable[[nn.Module], nn.Module]) -> None:
     with pytest.raises(PluginError, match=r"hooks or a forward of its own.*mapping of stages"):
         built(lambda: change(Net(convolution())))
+
+
+def test_relu6_keeps_its_result_alone_and_has_the_same_gradients() -> None:
+    made = built(lambda: staged(nn.Sequential(convolution(), norm(), nn.ReLU6(inplace=True))))
+    made.freeze(0)
+    end = len(made.info.layers)
+    lean = made.trainable(0, end)
+    assert [module for module in lean.modules() if type(module) is LeanReLU6]
+    assert not [m for m in made.segment(0, end).modules() if type(m) is LeanReLU6]
+    values = torch.tensor([-7.0, -1e-9, -0.0, 0.0, 1e-9, 5.999, 6.0, 6.001, float("nan")])
+    found, kept = [], []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor.data_ptr())
+        return tensor
+
+    for relu in (nn.ReLU6(inplace=True), LeanReLU6(inplace=True)):
+        x = values.clone().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            output = relu(x * 1)
+        output.sum().backward()
+        found.append((output.detach(), x.grad))
+        assert (output.data_ptr() in kept) is isinstance(relu, LeanReLU6)
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0, equal_nan=True)
