@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from automl_tl.hookspecs import hookimpl
+from automl_tl.modelfile import written
 from automl_tl.specs import Backbone, BackendSpec, Preprocess
 
 
@@ -67,8 +68,9 @@ def load_backend() -> Any:
 
         def save(self, path: Path, metadata: Any) -> None:
             if happens("half a model"):
-                path.with_name(f".{'0' * 32}.safetensors").write_bytes(b"half")
-                time.sleep(3600)
+                with written(path) as aside:
+                    aside.write_bytes(b"half")
+                    time.sleep(3600)
             super().save(path, metadata)
             if happens("pixels lost after a trial"):
                 lose_pixels()

@@ -9,9 +9,10 @@ import psutil
 import pytest
 
 from automl_tl.cache.store import Store
+from automl_tl.files import left_aside
 from automl_tl.predict import open_model
 from tests.commandline import tree
-from tests.faults.conftest import SEARCH, facts, kill
+from tests.faults.conftest import SEARCH, facts, kill, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,12 +59,11 @@ def test_a_kill_during_a_cache_fill(cli: CommandLine, photos: Path, faults: Faul
 def test_a_kill_during_a_checkpoint(cli: CommandLine, photos: Path, faults: Faults) -> None:
     faults.cause("half a model")
     process = cli.start("search", str(photos), *TUNED, "--trials", "1")
-    faults.wait("half a model", process)
-    half = cli.folder / "studies" / "s" / "trials" / "00000" / f".{'0' * 32}.safetensors"
-    assert half.exists()
+    model = cli.folder / "studies" / "s" / "trials" / "00000" / "model.safetensors"
+    wait_until(process, lambda: any(left_aside(model)), "no half of a model")
     kill(process)
     cli.run("resume", "s", "--trials", "1")
-    assert not half.exists()
+    assert not list(left_aside(model))
     lost, again = facts(cli)["trials"]
     assert (lost["state"], again["state"], again["retry_of"]) == ("failed", "complete", 0)
 
