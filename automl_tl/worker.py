@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +13,9 @@ from automl_tl import storage
 from automl_tl.attempt import STATES, Attempt
 from automl_tl.cache.store import Store
 from automl_tl.closing import Closing
-from automl_tl.elsewhere import Elsewhere
 from automl_tl.errors import AutoMLError, FinishTraining, StudyError, UsageError
 from automl_tl.facts import facts_of
 from automl_tl.heart import Heart
-from automl_tl.host import BackendHost
-from automl_tl.ipc import Channel, parent_channel
 from automl_tl.keeper import Keeper
 from automl_tl.ledger import Ledger
 from automl_tl.observe import Observers
@@ -30,11 +25,14 @@ from automl_tl.prospects import UNBOUNDED
 from automl_tl.study import StudyDirectory
 from automl_tl.trial import TrialRunner
 from automl_tl.twins import Twins
+from automl_tl.worker_setup import new_host
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from automl_tl.host import BackendHost
+    from automl_tl.ipc import Channel
     from automl_tl.outcome import Outcome
     from automl_tl.types import EpochReport
     from automl_tl.worker_setup import Setup
@@ -53,11 +51,10 @@ class Worker:
     Args:
         setup: What to work on.
         channel: To the supervisor.
+        hosts: Frameworks that are started already, by their names.
     """
 
-    def __init__(self, setup: Setup, channel: Channel) -> None:
-        if setup.gpu is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu
+    def __init__(self, setup: Setup, channel: Channel, hosts: Mapping[str, BackendHost]) -> None:
         self._setup = setup
         self._channel = channel
         self._directory = StudyDirectory.open(setup.directory)
@@ -72,7 +69,7 @@ class Worker:
         )
         self._ledger = Ledger(self.study)
         self._heart = Heart(self.study, sign(setup.search, setup.index))
-        self._hosts: dict[str, BackendHost] = {}
+        self._hosts = dict(hosts)
         self._store = Store(setup.cache, setup.cache_bytes)
         need = partial(need_pixels, self._directory, self._data, self._store)
         self._runner = TrialRunner(
@@ -102,7 +99,6 @@ class Worker:
 
     def run(self) -> None:
         """Serve the supervisor until it closes the channel."""
-        self._warm_up()
         self.say("idle")
         while True:
             message = self._channel.receive()
@@ -121,16 +117,6 @@ class Worker:
     def _hurried(self) -> bool:
         """Whether there is no time to wait for a database."""
         return self._stopping is not None or time.monotonic() > self._deadline
-
-    def _warm_up(self) -> None:
-        """Start at once what is slow to start and certainly needed.
-
-        Where networks stay frozen, one of several workers computes what the others read.
-        """
-        backends = {key.partition("/")[0] for key in self._config.backbones}
-        needed = self._setup.workers == 1 or not self._space.frozen
-        if needed and len(backends) == 1:
-            self._host(*backends).start()
 
     def say(self, event: str, **facts: Any) -> None:
         """Tell the supervisor; see ``Owner``."""
@@ -167,9 +153,7 @@ class Worker:
 
     def _host(self, name: str) -> BackendHost:
         if name not in self._hosts:
-            setup = self._setup
-            log = self._directory.log(setup.index)
-            self._hosts[name] = BackendHost(name, setup.device, setup.host_threads, log)
+            self._hosts[name] = new_host(self._setup, self._directory, name)
         return self._hosts[name]
 
     def _trials(self, most: int, bound: int | None) -> None:
@@ -302,24 +286,3 @@ class Worker:
         """End the frameworks' processes: another worker finishes, and needs the memory."""
         for host in self._hosts.values():
             host.close()
-
-
-def main() -> None:
-    """Run a worker as a process; the first message is its ``Setup``, or ``Elsewhere`` one."""
-    channel = parent_channel()
-    try:
-        first: Setup | Elsewhere = channel.receive()
-        setup = first.settle(channel.send) if isinstance(first, Elsewhere) else first
-        Worker(setup, channel).run()
-    except EOFError:
-        return
-    except AutoMLError as error:
-        channel.send({"event": "fatal", "reason": str(error)})
-    except Exception as error:  # say it before dying
-        channel.send({"event": "fatal", "reason": f"{type(error).__name__}: {error}"})
-        traceback.print_exc()
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

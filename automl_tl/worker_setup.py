@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from automl_tl.host import BackendHost
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from automl_tl.networks import Networks
+    from automl_tl.study import StudyDirectory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,3 +46,12 @@ class Setup:
     cache_bytes: int
     search: str
     trial_seconds: float | None = None
+
+    def settle(self, tell: Callable[[Mapping[str, Any]], None]) -> Setup:
+        """Return what to work on, as ``Elsewhere`` does: all of it is prepared on this machine."""
+        return self
+
+
+def new_host(setup: Setup, directory: StudyDirectory, name: str) -> BackendHost:
+    """Return a worker's host of a backend, which is not started."""
+    return BackendHost(name, setup.device, setup.host_threads, directory.log(setup.index))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROLES = ("worker", "supervisor", "framework")
-_MODULES = {"automl_tl.worker": "worker", "automl_tl.hosted": "framework"}
+_MODULES = {"automl_tl.worker_process": "worker", "automl_tl.hosted": "framework"}
 MIB = 2**20
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -44,6 +44,14 @@ def url(tmp_path: Path) -> str:
 def _study(url: str, hurried=lambda: False) -> optuna.Study:
     found = storage.open_storage(None, url, hurried)
     return optuna.create_study(storage=found, study_name="s", load_if_exists=True)
+
+
+def _in_time(asked: Callable[[], Any]) -> Any:
+    """Ask until the answer is not empty; return it, or the last one after a minute."""
+    deadline = time.monotonic() + 60
+    while not (answer := asked()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return answer
 
 
 def test_a_call_waits_while_the_database_is_away(server: Server) -> None:
@@ -217,7 +225,7 @@ def test_a_silent_trial_is_failed_and_tried_again_and_one_with_a_heart_is_not(
     found = request.getfixturevalue(at)
     url = found if at == "url" else found.url
     monkeypatch.setattr(database, "BEAT_SECONDS", 1)
-    monkeypatch.setattr(database, "STALE_SECONDS", 2)
+    monkeypatch.setattr(database, "STALE_SECONDS", 5)  # a busy machine's beats come late
     elsewhere = _study(url)
     here = Sharing(_study(url), "here", shared=True)
     heart = Heart(elsewhere, ELSEWHERE)
@@ -227,8 +235,7 @@ def test_a_silent_trial_is_failed_and_tried_again_and_one_with_a_heart_is_not(
     assert here.begin() == []
     assert here.elsewhere == 2
     heart.remove(trials[1])
-    time.sleep(4.5)
-    assert here.look() == [(1, sharing.SILENT, True)]
+    assert _in_time(here.look) == [(1, sharing.SILENT, True)]
     states = [t.state for t in elsewhere.get_trials()]
     assert states == [TrialState.RUNNING, TrialState.FAIL, TrialState.WAITING]
     with pytest.raises(UpdateFinishedTrialError):
@@ -318,8 +325,7 @@ def test_a_search_is_at_work_unless_all_that_runs_is_known_to_be_dead(
     heart.add(silent)
     assert sharing.at_work(study), "a trial elsewhere has a heart"
     heart.remove(silent)
-    time.sleep(4.5)
-    assert not sharing.at_work(study)
+    assert _in_time(lambda: not sharing.at_work(study))
     storage.ask(study).set_user_attr(owner.OWNER, owner.sign("here", 0))
     assert sharing.at_work(study), "a new one runs here"
 

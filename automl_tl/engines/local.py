@@ -39,7 +39,7 @@ class LocalEngine:
         if old := self._children.pop(index, None):
             old.close(0)
         child = Child(
-            "automl_tl.worker",
+            "automl_tl.worker_process",
             log=settings.directory / "logs" / f"worker-{index}.log",
             command=self._command,
         )

@@ -92,7 +92,9 @@ def test_nothing_outlives_a_killed_search(
     process = searcher.start("search", "digits", *where, *LONG, "--trials", "4", "--workers", "2")
     wait_for(lambda: any(t["state"] == "running" for t in trials_of(searcher)))
     running = trial_processes(cluster.folder, searcher.folder)
-    assert {"automl_tl.worker", "automl_tl.hosted"} <= {a for one in running for a in one.cmdline()}
+    assert {"automl_tl.worker_process", "automl_tl.hosted"} <= {
+        a for one in running for a in one.cmdline()
+    }
     process.kill()
     process.wait(10)
     began = time.monotonic()
