@@ -124,7 +124,7 @@ def test_the_hooks_of_a_search_are_called_in_this_order(
     discovery = ["backends", "backbones", "datasets", "engines"]
     space = f"search_space {network}"
     assert _calls(tmp_path, "automl_tl") == [*discovery, space, space]
-    assert _calls(tmp_path, "worker") == [
+    assert _calls(tmp_path, "worker_process") == [
         *discovery,
         space,
         "epoch_finished 0 0 warm-up",
