@@ -88,7 +88,7 @@ def trial_processes(*folders: Path) -> list[psutil.Process]:
         line, environ = process.info["cmdline"] or [], process.info["environ"] or {}
         cache = environ.get("AUTOML_TL_CACHE", "")
         ours = any(cache.startswith(str(folder)) for folder in folders)
-        runs = "automl_tl.worker" in line or "automl_tl.hosted" in line
+        runs = "automl_tl.worker_process" in line or "automl_tl.hosted" in line
         if ours and runs and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found
