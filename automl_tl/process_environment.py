@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+"""How OpenMP's threads wait; see ``process_environment``."""
 _TUNABLES = {
     # A step frees nearly all that it allocated. By default glibc then gives most of it back to the
     # system, and the next step touches new pages: tens of thousands of faults a step, up to a
@@ -31,5 +33,5 @@ def process_environment(threads: int) -> dict[str, str]:
         "GLIBC_TUNABLES": ":".join(f"{name}={value}" for name, value in _TUNABLES.items()),
     }
     if "OMP_WAIT_POLICY" not in os.environ:
-        found |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+        found |= WAITING
     return {**found, **os.environ}

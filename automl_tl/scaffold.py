@@ -7,14 +7,13 @@ import importlib.util
 import keyword
 import os
 import re
-import shutil
 import sys
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl_tl.errors import UsageError
+from automl_tl.files import written_aside
 from automl_tl.plugins import get_plugins
 
 if TYPE_CHECKING:
@@ -127,20 +126,17 @@ def _render(templates: Mapping[str, str], facts: Mapping[str, Any]) -> dict[str,
 
 
 def _write(place: Path, texts: Mapping[str, str]) -> None:
-    aside = place.with_name(f".{place.name}-{uuid.uuid4().hex}")
     try:
-        for file, text in texts.items():
-            path = aside / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="\n")
-        aside.rename(place)
+        with written_aside(place) as aside:
+            for file, text in texts.items():
+                path = aside / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise UsageError(
             f"The plugin cannot be written to {place} ({error.strerror}): choose another folder "
             "with -o."
         ) from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _module(name: str) -> str:

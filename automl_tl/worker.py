@@ -22,7 +22,6 @@ from automl_tl.observe import Observers
 from automl_tl.owner import sign
 from automl_tl.prepare import need_pixels, study_space
 from automl_tl.prospects import UNBOUNDED
-from automl_tl.study import StudyDirectory
 from automl_tl.trial import TrialRunner
 from automl_tl.twins import Twins
 from automl_tl.worker_setup import new_host
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from automl_tl.host import BackendHost
     from automl_tl.ipc import Channel
     from automl_tl.outcome import Outcome
+    from automl_tl.study import StudyDirectory
     from automl_tl.types import EpochReport
     from automl_tl.worker_setup import Setup
 
@@ -50,14 +50,21 @@ class Worker:
 
     Args:
         setup: What to work on.
+        directory: The study's.
         channel: To the supervisor.
         hosts: Frameworks that are started already, by their names.
     """
 
-    def __init__(self, setup: Setup, channel: Channel, hosts: Mapping[str, BackendHost]) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        directory: StudyDirectory,
+        channel: Channel,
+        hosts: Mapping[str, BackendHost],
+    ) -> None:
         self._setup = setup
         self._channel = channel
-        self._directory = StudyDirectory.open(setup.directory)
+        self._directory = directory
         self._config = self._directory.config
         self._data = self._directory.data()
         self._space = study_space(self._config)

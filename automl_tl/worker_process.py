@@ -25,10 +25,11 @@ def main() -> None:
         setup = first.settle(channel.send)
         if setup.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu
-        hosts = _started(setup)
+        directory = StudyDirectory.open(setup.directory)
+        hosts = _started(setup, directory)
         from automl_tl.worker import Worker
 
-        Worker(setup, channel, hosts).run()
+        Worker(setup, directory, channel, hosts).run()
     except EOFError:
         return
     except AutoMLError as error:
@@ -39,12 +40,11 @@ def main() -> None:
     os._exit(1)
 
 
-def _started(setup: Setup) -> dict[str, BackendHost]:
+def _started(setup: Setup, directory: StudyDirectory) -> dict[str, BackendHost]:
     """Start the framework, if one is certainly needed.
 
     Where networks stay frozen, one of several workers computes what the others read.
     """
-    directory = StudyDirectory.open(setup.directory)
     backends = {key.partition("/")[0] for key in directory.config.backbones}
     if len(backends) > 1 or (setup.workers > 1 and _all_frozen(directory)):
         return {}

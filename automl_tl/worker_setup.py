@@ -47,7 +47,7 @@ class Setup:
     search: str
     trial_seconds: float | None = None
 
-    def settle(self, tell: Callable[[Mapping[str, Any]], None]) -> Setup:
+    def settle(self, say: Callable[[Mapping[str, Any]], None]) -> Setup:
         """Return what to work on, as ``Elsewhere`` does: all of it is prepared on this machine."""
         return self
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from automl_tl.machine import available_cpus
+from automl_tl.process_environment import WAITING
 from benchmarks import data
 from benchmarks.results import BenchError
 
@@ -102,8 +103,7 @@ class Bench:
             "KERAS_HOME": str(SHARED / "weights" / "keras_home"),
         }
         quiet = {"NO_COLOR": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-        waiting = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
-        return {**os.environ, **shared, **quiet, **waiting, "AUTOML_TL_CACHE": str(cache)}
+        return {**os.environ, **shared, **quiet, **WAITING, "AUTOML_TL_CACHE": str(cache)}
 
 
 def missing() -> str:

@@ -153,7 +153,7 @@ def test_nothing_is_left_when_it_cannot_be_written(
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(UsageError, match="No space left on device"):
         new_plugin("fresh", folder=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -117,13 +117,15 @@ def _join(segment: fx.GraphModule, join: Join, change: Change) -> fx.GraphModule
         if is_row(module):
             if node.target in alone:
                 _put(segment, node.target, _joined_row(module, join, change))
-        elif _feeds_only(before, node) and before.target in alone:
-            first = modules[before.target]
-            if _normalises(first, module):
-                _put(segment, before.target, join(first, module))
-                node.replace_all_uses_with(before)
-                segment.graph.erase_node(node)
-        elif node.target in alone and change(module) is not module:
+        elif (
+            _feeds_only(before, node)
+            and before.target in alone
+            and _normalises(modules[before.target], module)
+        ):
+            _put(segment, before.target, join(modules[before.target], module))
+            node.replace_all_uses_with(before)
+            segment.graph.erase_node(node)
+        elif node.target in alone:
             _put(segment, node.target, change(module))
     segment.delete_all_unused_submodules()
     segment.recompile()

@@ -206,8 +206,11 @@ def test_what_tracing_would_pass_over_is_refused(change: Callable[[nn.Module], n
         built(lambda: change(Net(convolution())))
 
 
-def test_relu6_keeps_its_result_alone_and_has_the_same_gradients() -> None:
-    made = built(lambda: staged(nn.Sequential(convolution(), norm(), nn.ReLU6(inplace=True))))
+@pytest.mark.parametrize("network", [traced, staged])
+def test_relu6_keeps_its_result_alone_and_has_the_same_gradients(
+    network: Callable[[nn.Module], Any],
+) -> None:
+    made = built(lambda: network(nn.Sequential(convolution(), norm(), nn.ReLU6(inplace=True))))
     made.freeze(0)
     end = len(made.info.layers)
     lean = made.trainable(0, end)
